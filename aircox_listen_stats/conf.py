@@ -1,0 +1,228 @@
+"""The one settings dict, ``AIRCOX_LISTEN_STATS``: typed, validated, unknown keys refused by name.
+
+``conf.get()`` gives the validated :class:`Settings`; it is computed once and
+again whenever Django's settings change (tests).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import zoneinfo
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+
+from .errors import ConfigurationError
+from .kernel.types import RuleSet
+
+NAME = "AIRCOX_LISTEN_STATS"
+
+RULE_SETS: Mapping[str, RuleSet] = {
+    "triton": RuleSet(name="triton", minimum_seconds=60, source="Triton Digital Webcast Metrics"),
+    "nielsen5": RuleSet(
+        name="nielsen5", minimum_seconds=300, quarter_hour_seconds=300, source="Nielsen: five minutes in a clock quarter-hour"
+    ),
+    "acpm30": RuleSet(name="acpm30", minimum_seconds=30, minimum_is_strict=True, source="ACPM: more than 30 seconds"),
+    "openbroadcast": RuleSet(
+        name="openbroadcast", minimum_seconds=30, minimum_is_strict=True, source="openbroadcast's session report"
+    ),
+    "all": RuleSet(name="all", minimum_seconds=0, source="every session"),
+}
+"""The rule-sets of the trade that come with the app."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSettings:
+    """One entry of STREAMS: what can be listened to, and who counts it."""
+
+    source: str
+    station: str | int | None = None  # slug or id; None: the default station
+    mount: str = ""  # as the source names it; default: "/" + slug
+    title: str = ""
+    delay_seconds: float = 0.0
+    fallbacks: Sequence[str] = ()  # mounts that Icecast moves this stream's listeners to
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """One entry of SOURCES: a backend (a short name or a dotted path) and its options."""
+
+    backend: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveSettings:
+    """The LIVE entry."""
+
+    public: bool = True  # may visitors see the count?
+    stale_seconds: float = 60.0  # older than this, the count is unknown
+    max_connections: int = 20_000  # sockets per process
+    max_connections_per_address: int = 50
+    allowed_origins: Sequence[str] = ()  # beside the site's own; "*" allows all
+    publish_seconds: float = 1.0  # at most one message in that time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExclusionSettings:
+    """The EXCLUDE entry: networks and agent words that do not count."""
+
+    staff_networks: Sequence[str] = ()
+    relay_networks: Sequence[str] = ()
+    monitor_agents: Sequence[str] = ()
+    bots: bool = True  # recognise crawlers by their agent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a station can set, with its default."""
+
+    streams: Mapping[str, StreamSettings] = field(default_factory=dict)
+    sources: Mapping[str, SourceSettings] = field(default_factory=dict)
+    live: LiveSettings = field(default_factory=LiveSettings)
+    exclude: ExclusionSettings = field(default_factory=ExclusionSettings)
+    monitor_hook: bool = False
+    rule_set: str = "triton"
+    rule_sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    key_rotation: str = "day"  # day, week, month
+    broadcast_day_starts: str = "04:00"
+    time_zone: str | None = None  # default: Django's TIME_ZONE
+    country_database: str | Path | None = None
+    base_template: str = "aircox_listen_stats/standalone.html"
+    trusted_proxies: Sequence[str] = ()
+    keep_sessions_days: int = 400
+    keep_connections_hours: int = 48
+    settle_after_hours: float | None = None  # default: what the station's sources need
+    minimum_cell: int = 0  # counts below this are hidden in public and in exports
+    callback_tokens: Mapping[str, str] = field(default_factory=dict)  # source -> token in its callback URL
+
+    @property
+    def zone(self) -> zoneinfo.ZoneInfo:
+        return zoneinfo.ZoneInfo(self.time_zone or django_settings.TIME_ZONE)
+
+    @property
+    def broadcast_day_start(self) -> dt.time:
+        return dt.time.fromisoformat(self.broadcast_day_starts)
+
+    def rules(self, name: str | None = None) -> RuleSet:
+        """The rule-set called ``name`` (default: the station's). Raises ConfigurationError."""
+        name = name or self.rule_set
+        known = {**RULE_SETS, **{key: _read(RuleSet, {"name": key, **value}, f"RULE_SETS[{key!r}]", upper=False) for key, value in self.rule_sets.items()}}
+        if name not in known:
+            raise ConfigurationError(f"Unknown rule-set {name!r}. Known: {', '.join(sorted(known))}.")
+        return known[name]
+
+
+_cached: Settings | None = None
+
+
+def get() -> Settings:
+    """The validated settings. Raises ConfigurationError with what to write instead."""
+    global _cached
+    if _cached is None:
+        _cached = read(getattr(django_settings, NAME, {}))
+    return _cached
+
+
+@receiver(setting_changed)
+def forget(*, setting: str, **kwargs: Any) -> None:
+    """Drops the cached settings when a test overrides them."""
+    global _cached
+    if setting in (NAME, "TIME_ZONE"):
+        _cached = None
+
+
+def read(given: Mapping[str, Any]) -> Settings:
+    """``given`` as typed settings. Raises ConfigurationError."""
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"{NAME} is {type(given).__name__}; expected a dict.")
+    given = dict(given)
+    streams = _entries(given.pop("STREAMS", {}), "STREAMS")
+    sources = _entries(given.pop("SOURCES", {}), "SOURCES")
+    nested = {
+        "live": _read(LiveSettings, given.pop("LIVE", {}), "LIVE", upper=False),
+        "exclude": _read(ExclusionSettings, given.pop("EXCLUDE", {}), "EXCLUDE", upper=False),
+        "streams": {slug: _read(StreamSettings, entry, f"STREAMS[{slug!r}]", upper=False) for slug, entry in streams.items()},
+        "sources": {name: _source(name, entry) for name, entry in sources.items()},
+    }
+    result = _read(Settings, given, NAME, upper=True, **nested)
+    _cross_check(result)
+    return result
+
+
+def _entries(value: Any, label: str) -> Mapping[str, Mapping[str, Any]]:
+    if not isinstance(value, Mapping) or not all(isinstance(entry, Mapping) for entry in value.values()):
+        raise ConfigurationError(f"{NAME}[{label!r}] must be a dict of dicts, by name.")
+    return value
+
+
+def _source(name: str, entry: Mapping[str, Any]) -> SourceSettings:
+    options = dict(entry)
+    if "backend" not in options:
+        raise ConfigurationError(f"{NAME}['SOURCES'][{name!r}] names no 'backend'. For Icecast: 'backend': 'icecast'.")
+    return SourceSettings(backend=options.pop("backend"), options=options)
+
+
+def _read(kind: type, given: Mapping[str, Any], label: str, *, upper: bool, **ready: Any) -> Any:
+    """An instance of the dataclass ``kind`` from a dict, unknown keys and wrong types refused."""
+    hints = get_type_hints(kind)
+    names = {(f.name.upper() if upper else f.name): f for f in fields(kind)}
+    values = dict(ready)
+    for key, value in given.items():
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, n=1)
+            raise ConfigurationError(
+                f"Unknown setting {key!r} in {label}.{f' Did you mean {near[0]!r}?' if near else ''} Known: {', '.join(sorted(names))}."
+            )
+        name = names[key].name
+        values[name] = _typed(value, hints[name], f"{label}[{key!r}]")
+    for f in fields(kind):
+        if f.name not in values and f.default is MISSING and f.default_factory is MISSING:
+            raise ConfigurationError(f"{label} lacks {f.name.upper() if upper else f.name!r}.")
+    return kind(**values)
+
+
+def _typed(value: Any, hint: Any, label: str) -> Any:
+    allowed = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    for one in allowed:
+        origin = get_origin(one) or one
+        if origin is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if origin is Sequence and isinstance(value, (list, tuple, set, frozenset)):
+            return tuple(value)
+        if isinstance(origin, type) and origin is not Sequence and isinstance(value, origin):
+            if origin is int and isinstance(value, bool):
+                continue
+            return value
+    names = " or ".join(getattr(get_origin(one) or one, "__name__", str(one)).replace("NoneType", "None") for one in allowed)
+    raise ConfigurationError(f"{label} is {value!r} ({type(value).__name__}); expected {names}.")
+
+
+def _cross_check(result: Settings) -> None:
+    for slug, stream in result.streams.items():
+        if stream.source not in result.sources:
+            raise ConfigurationError(
+                f"Unknown source {stream.source!r} of stream {slug!r}. Configured: {', '.join(sorted(result.sources)) or 'none'}."
+            )
+    if result.key_rotation not in ("day", "week", "month"):
+        raise ConfigurationError(f"KEY_ROTATION is {result.key_rotation!r}. Allowed: day, week, month.")
+    try:
+        dt.time.fromisoformat(result.broadcast_day_starts)
+    except ValueError:
+        raise ConfigurationError(
+            f"BROADCAST_DAY_STARTS is {result.broadcast_day_starts!r}; expected a time such as '04:00'."
+        ) from None
+    try:
+        result.zone  # noqa: B018
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+        raise ConfigurationError(
+            f"TIME_ZONE {result.time_zone!r} is not in the time zone database. Example: 'Europe/Brussels'."
+        ) from None
+    result.rules()

@@ -1,0 +1,350 @@
+"""Everything that is kept. No foreign key leaves this app: aircox's rows come and go.
+
+Working memory: Inbox, Connection, SourceState, StaleWindow, Lease, Secret.
+The product: Stream, Session, Coverage, Airing, Audience, LiveState.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from .fields import InstantField
+from .querysets import AiringQuerySet, AudienceQuerySet, ConnectionQuerySet, SessionQuerySet, StreamQuerySet
+
+LONG_SESSION_MS = 4 * 3600 * 1000
+"""Sessions longer than this have an index of their own, so that a look-back of
+four hours finds every other one that touches a window."""
+
+
+class Stream(models.Model):
+    """Something that can be listened to: an Icecast mount, an HLS group."""
+
+    slug = models.SlugField(_("slug"), max_length=64, unique=True)
+    station_id = models.IntegerField(_("station"), db_index=True)
+    title = models.CharField(_("title"), max_length=128, blank=True)
+    source = models.CharField(_("source"), max_length=64)
+    delay_ms = models.IntegerField(_("delay"), default=0, help_text=_("From the studio to the listener's ear, milliseconds."))
+    active = models.BooleanField(_("active"), default=True)
+
+    objects = StreamQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("stream")
+        verbose_name_plural = _("streams")
+        ordering = ["slug"]
+
+    def __str__(self) -> str:
+        return self.title or self.slug
+
+
+class Secret(models.Model):
+    """The secret under which one period's listener keys are made; destroyed afterwards."""
+
+    started = InstantField(_("period starts"), primary_key=True)
+    value = models.BinaryField(max_length=64)
+
+    class Meta:
+        verbose_name = _("secret")
+        verbose_name_plural = _("secrets")
+
+    def __str__(self) -> str:
+        return f"secret of {self.started:%Y-%m-%d %H:%M}"
+
+
+class Connection(models.Model):
+    """A socket as live sources heard it: working memory until its session is settled."""
+
+    source = models.CharField(max_length=64)
+    key = models.CharField(max_length=96)
+    client = models.CharField(max_length=64, blank=True)
+    stream = models.ForeignKey(Stream, models.CASCADE, related_name="connections")
+    listener = models.BigIntegerField()
+    started = InstantField()
+    seen = InstantField(help_text=_("Last sighting, or the end."))
+    ended = models.BooleanField(default=False)
+    country = models.CharField(max_length=2, blank=True)
+    app = models.CharField(max_length=48, blank=True)
+    exclusion = models.CharField(max_length=16, blank=True)
+    rule = models.CharField(max_length=64, blank=True)
+    bytes_sent = models.BigIntegerField(null=True)
+
+    objects = ConnectionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("connection")
+        verbose_name_plural = _("connections")
+        constraints = [models.UniqueConstraint(fields=["source", "key"], name="listen_connection_key")]
+        indexes = [
+            models.Index(fields=["source", "client"], name="listen_connection_open", condition=Q(ended=False)),
+            models.Index(fields=["stream", "listener"], name="listen_connection_who"),
+            models.Index(fields=["seen"], name="listen_connection_seen"),
+        ]
+
+
+class Session(models.Model):
+    """Stitched listening of one listener on one stream."""
+
+    stream = models.ForeignKey(Stream, models.CASCADE, related_name="sessions")
+    listener = models.BigIntegerField(_("listener"))
+    started = InstantField(_("start"))
+    ended = InstantField(_("end"), help_text=_("Last sighting while the session is open."))
+    played_ms = models.BigIntegerField(_("played"))
+    parts = models.JSONField(null=True, blank=True, help_text=_("[[from, to], …] in milliseconds from the start; null where it is one piece."))
+    is_open = models.BooleanField(_("open"), default=False)
+    is_long = models.BooleanField(default=False)
+    country = models.CharField(_("country"), max_length=2, blank=True)
+    app = models.CharField(_("app"), max_length=48, blank=True)
+    exclusion = models.CharField(_("excluded as"), max_length=16, blank=True)
+    rule = models.CharField(_("by rule"), max_length=64, blank=True)
+    source = models.CharField(_("source"), max_length=64)
+
+    objects = SessionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("session")
+        verbose_name_plural = _("sessions")
+        indexes = [
+            models.Index(fields=["stream", "started"], name="listen_session_start"),
+            models.Index(fields=["stream", "listener", "started"], name="listen_session_who"),
+            models.Index(fields=["stream", "ended"], name="listen_session_long", condition=Q(is_long=True)),
+            models.Index(fields=["stream", "listener"], name="listen_session_open", condition=Q(is_open=True)),
+        ]
+
+
+class Coverage(models.Model):
+    """A stretch in which a stream was really observed. What lies between is unknown, not zero."""
+
+    stream = models.ForeignKey(Stream, models.CASCADE, related_name="coverage")
+    started = InstantField()
+    ended = InstantField()
+
+    class Meta:
+        verbose_name = _("coverage")
+        verbose_name_plural = _("coverage")
+        indexes = [models.Index(fields=["stream", "ended"], name="listen_coverage_end")]
+
+
+class SourceState(models.Model):
+    """Where a source stands: its cursor and its health."""
+
+    source = models.CharField(max_length=64, primary_key=True)
+    cursor = models.JSONField(default=dict)
+    heard = InstantField(null=True, help_text=_("Observed up to here."))
+    succeeded = InstantField(null=True)
+    failed = InstantField(null=True)
+    failures = models.IntegerField(default=0, help_text=_("In a row."))
+    error = models.CharField(max_length=255, blank=True)
+    counts = models.JSONField(default=dict)
+
+    class Meta:
+        verbose_name = _("source")
+        verbose_name_plural = _("sources")
+
+
+class Inbox(models.Model):
+    """A callback that was answered and waits for the collector. Holds no address."""
+
+    source = models.CharField(max_length=64)
+    received = InstantField()
+    payload = models.JSONField()
+
+    class Meta:
+        verbose_name = _("callback")
+        verbose_name_plural = _("callbacks")
+        indexes = [models.Index(fields=["source", "id"], name="listen_inbox_source")]
+
+
+class ImportedLog(models.Model):
+    """The ledger of imports: which file, how far, what became of its lines. Holds no path."""
+
+    fingerprint = models.CharField(max_length=64, unique=True)
+    label = models.CharField(max_length=128)
+    source = models.CharField(max_length=64)
+    offset = models.BigIntegerField(default=0)
+    size = models.BigIntegerField(default=0)
+    counts = models.JSONField(default=dict)
+    state = models.JSONField(default=dict, help_text=_("What a resumed run needs."))
+    secret = models.BinaryField(max_length=64, null=True, help_text=_("Destroyed when the import is finished."))
+    started = InstantField()
+    finished = InstantField(null=True)
+
+    class Meta:
+        verbose_name = _("imported log")
+        verbose_name_plural = _("imported logs")
+
+
+class OnAirChange(models.Model):
+    """What the Monitor was seen to play, from the first tick that showed it to the last."""
+
+    station_id = models.IntegerField()
+    source = models.CharField(max_length=64)
+    item = models.CharField(max_length=32, help_text=_("A keyed hash of the uri: it names the item and tells no path."))
+    air_time = InstantField(null=True, help_text=_("As Liquidsoap gave it, whole seconds."))
+    started = InstantField(help_text=_("First seen."))
+    seen = InstantField(help_text=_("Last seen."))
+    ended = models.BooleanField(default=False, help_text=_("Something else was seen after it."))
+    status = models.CharField(max_length=16, blank=True)
+    remaining_ms = models.BigIntegerField(null=True)
+    title = models.CharField(max_length=255, blank=True)
+    artist = models.CharField(max_length=255, blank=True)
+    sound_id = models.IntegerField(null=True)
+    is_live = models.BooleanField(default=False)
+
+    class Meta:
+        verbose_name = _("on-air change")
+        verbose_name_plural = _("on-air changes")
+        indexes = [models.Index(fields=["station_id", "started"], name="listen_onair_start")]
+
+
+class MonitorWatch(models.Model):
+    """A stretch in which the Monitor hook saw every tick: the heartbeat, run together."""
+
+    station_id = models.IntegerField()
+    started = InstantField()
+    seen = InstantField()
+
+    class Meta:
+        verbose_name = _("monitor watch")
+        verbose_name_plural = _("monitor watches")
+        indexes = [models.Index(fields=["station_id", "seen"], name="listen_watch_seen")]
+
+
+class Airing(models.Model):
+    """Something that was on air during ``[started, ended)``: our own durable copy."""
+
+    station_id = models.IntegerField(_("station"))
+    layer = models.CharField(_("layer"), max_length=16)
+    key = models.CharField(max_length=96)
+    started = InstantField(_("start"))
+    ended = InstantField(_("end"))
+    start_basis = models.CharField(_("start basis"), max_length=16)
+    end_basis = models.CharField(_("end basis"), max_length=16)
+    title = models.CharField(_("title"), max_length=255, blank=True)
+    artist = models.CharField(_("artist"), max_length=255, blank=True)
+    program_id = models.IntegerField(_("program"), null=True)
+    program_title = models.CharField(_("program title"), max_length=255, blank=True)
+    episode_id = models.IntegerField(_("episode"), null=True)
+    diffusion_id = models.IntegerField(_("diffusion"), null=True)
+    initial_id = models.IntegerField(_("first run"), null=True)
+    sound_id = models.IntegerField(_("sound"), null=True)
+    track_id = models.IntegerField(_("track"), null=True)
+    is_live = models.BooleanField(_("live"), default=False)
+    is_running = models.BooleanField(_("on air"), default=False)
+    scheduled_start = InstantField(_("planned start"), null=True)
+    scheduled_end = InstantField(_("planned end"), null=True)
+    notes = models.JSONField(default=list, blank=True)
+    evidence_gone = models.BooleanField(default=False, help_text=_("aircox no longer has the rows that this stands on."))
+
+    objects = AiringQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("airing")
+        verbose_name_plural = _("airings")
+        constraints = [models.UniqueConstraint(fields=["station_id", "layer", "key"], name="listen_airing_key")]
+        indexes = [
+            models.Index(fields=["station_id", "layer", "started"], name="listen_airing_start"),
+            models.Index(fields=["program_id", "layer", "started"], name="listen_airing_program"),
+            models.Index(fields=["diffusion_id", "layer", "started"], name="listen_airing_diffusion"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.title or self.key} {self.started:%Y-%m-%d %H:%M}"
+
+
+class Audience(models.Model):
+    """Who heard one airing, under one rule-set. Recomputed, never incremented."""
+
+    airing = models.ForeignKey(Airing, models.CASCADE, related_name="audiences")
+    rule_set = models.CharField(_("rule-set"), max_length=32)
+    listening_ms = models.BigIntegerField(_("listening time"), help_text=_("Sum over counted sessions of the part inside the airing."))
+    sessions = models.IntegerField(_("sessions"))
+    listeners = models.IntegerField(_("distinct listeners"))
+    peak = models.IntegerField(_("peak"))
+    peak_at = InstantField(_("peak at"), null=True)
+    at_start = models.IntegerField(_("audience at start"))
+    at_end = models.IntegerField(_("audience at end"))
+    inherited = models.IntegerField(_("inherited"))
+    joined = models.IntegerField(_("joined"))
+    left = models.IntegerField(_("left"))
+    kept = models.IntegerField(_("kept"))
+    stayed = models.IntegerField(_("stayed throughout"))
+    curve = models.JSONField(_("curve"), default=list, help_text=_("Mean audience of each minute from the start."))
+    retained = models.JSONField(_("retained"), default=list, help_text=_("Of those present at the start, how many are left at each minute."))
+    coverage = models.FloatField(_("coverage"), help_text=_("Share of the airing in which the streams were observed, 0 to 1."))
+    settled = models.BooleanField(_("settled"), default=False)
+    version = models.IntegerField(_("version"), default=0, help_text=_("0 while provisional; 1 once settled; more when settled figures changed."))
+    computed = InstantField(_("computed"))
+
+    objects = AudienceQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("audience")
+        verbose_name_plural = _("audiences")
+        constraints = [models.UniqueConstraint(fields=["airing", "rule_set"], name="listen_audience_of")]
+        indexes = [models.Index(fields=["computed"], name="listen_audience_open", condition=Q(settled=False))]
+        permissions = [
+            ("view_all_audiences", "Can see the audience of every program"),
+            ("export_audience", "Can export audience figures"),
+        ]
+
+
+class StaleWindow(models.Model):
+    """A window whose figures must be computed again: written with the change that made it so."""
+
+    TIMELINE = "timeline"
+    AUDIENCE = "audience"
+
+    station_id = models.IntegerField()
+    kind = models.CharField(max_length=16, choices=[(TIMELINE, TIMELINE), (AUDIENCE, AUDIENCE)])
+    started = InstantField()
+    ended = InstantField()
+
+    class Meta:
+        verbose_name = _("stale window")
+        verbose_name_plural = _("stale windows")
+        indexes = [models.Index(fields=["kind", "station_id"], name="listen_stale_kind")]
+
+
+class LiveState(models.Model):
+    """The live figures of one station as they were last published."""
+
+    station_id = models.IntegerField(primary_key=True)
+    published = InstantField()
+    payload = models.JSONField()
+
+    class Meta:
+        verbose_name = _("live state")
+        verbose_name_plural = _("live states")
+
+
+class Lease(models.Model):
+    """Who is the one active collector, and until when."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    holder = models.CharField(max_length=128)
+    expires = InstantField()
+    heartbeat = InstantField()
+    progress = models.JSONField(default=dict)
+
+    class Meta:
+        verbose_name = _("lease")
+        verbose_name_plural = _("leases")
+
+
+class ProgramAccess(models.Model):
+    """Lets a user, or the members of a group, see the audience of a program."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="+", verbose_name=_("user"))
+    group = models.ForeignKey("auth.Group", models.CASCADE, null=True, blank=True, related_name="+", verbose_name=_("group"))
+    program_id = models.IntegerField(_("program"))
+    program_title = models.CharField(_("program title"), max_length=255, blank=True)
+
+    class Meta:
+        verbose_name = _("program access")
+        verbose_name_plural = _("program accesses")
+
+    def __str__(self) -> str:
+        return f"{self.user or self.group}: {self.program_title or self.program_id}"

@@ -1,0 +1,61 @@
+"""Queries that read aloud."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+
+FOUR_HOURS_MS = 4 * 3600 * 1000
+
+
+class StreamQuerySet(models.QuerySet):
+    def active(self) -> Self:
+        return self.filter(active=True)
+
+    def of(self, station_id: int) -> Self:
+        return self.filter(station_id=station_id)
+
+
+class ConnectionQuerySet(models.QuerySet):
+    def open(self) -> Self:
+        return self.filter(ended=False)
+
+
+class SessionQuerySet(models.QuerySet):
+    def open(self) -> Self:
+        return self.filter(is_open=True)
+
+    def on(self, streams) -> Self:
+        return self.filter(stream__in=streams)
+
+    def counted(self) -> Self:
+        """Not excluded. The rule-set's minimum is the kernel's business."""
+        return self.filter(exclusion="")
+
+    def touching(self, started_ms: int, ended_ms: int) -> Self:
+        """Sessions whose hull meets ``[started_ms, ended_ms)``, found by index alone.
+
+        Those of at most four hours must have started after ``started_ms`` less
+        four hours; the few longer ones have an index of their own.
+        """
+        return self.filter(started__lt=ended_ms, ended__gt=started_ms).filter(
+            Q(is_long=False, started__gte=started_ms - FOUR_HOURS_MS) | Q(is_long=True)
+        )
+
+
+class AiringQuerySet(models.QuerySet):
+    def on_layer(self, layer: str) -> Self:
+        return self.filter(layer=layer)
+
+    def touching(self, started_ms: int, ended_ms: int) -> Self:
+        return self.filter(started__lt=ended_ms, ended__gt=started_ms)
+
+
+class AudienceQuerySet(models.QuerySet):
+    def under(self, rule_set: str) -> Self:
+        return self.filter(rule_set=rule_set)
+
+    def unsettled(self) -> Self:
+        return self.filter(settled=False)

@@ -1,0 +1,121 @@
+"""What every source is: an ear that turns what a server says into observations.
+
+Parsing is a pure function in each source's module. A source neither stores
+nor forgets: it hands a :class:`Report` to ``pipeline.ingest``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from ..errors import ConfigurationError, MalformedRecord, SourceUnavailable
+from ..kernel.types import Observation
+
+__all__ = ["Census", "ConfigurationError", "MalformedRecord", "PullSource", "PushSource", "Report", "SourceUnavailable"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """The source saw *all* sockets of these streams at one instant.
+
+    An open connection of one of ``streams`` that the report does not show has
+    ended at its last sighting. ``server`` names the server's run (its start
+    time): where it differs from the one before, every older connection has
+    ended at its last sighting, since client numbers begin again.
+    """
+
+    streams: frozenset[str]
+    at_ms: int
+    server: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """The source observed ``stream`` throughout ``[started_ms, ended_ms]``."""
+
+    stream: str
+    started_ms: int
+    ended_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one pull or one push brought.
+
+    ``cursor`` is stored with the observations in one transaction and handed
+    to the next pull. ``counts`` are by reason: lines read, kept, skipped, refused.
+    """
+
+    source: str
+    observations: Sequence[Observation] = ()
+    census: Census | None = None
+    heard: Sequence[Heard] = ()
+    cursor: Mapping[str, Any] | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    more: bool = False  # there is more to pull at once (catching up)
+    inbox_ids: Sequence[int] = ()  # callbacks that this report answers; deleted in the same transaction
+
+
+class Source(ABC):
+    """A configured source.
+
+    ``name`` is its key in the settings, ``streams`` maps what the server calls
+    a stream (a mount, a group) to the stream's slug.
+    """
+
+    late_seconds: ClassVar[int] = 3600
+    """How long after an airing this source may still tell of it."""
+
+    follows_open_sessions: ClassVar[bool] = True
+    """False where a socket is only known once it has ended (an access log)."""
+
+    options: ClassVar[Mapping[str, type | tuple[type, ...]]] = {}
+    """The options that this backend takes in the settings, with their types."""
+
+    def __init__(self, name: str, streams: Mapping[str, str], options: Mapping[str, Any]) -> None:
+        self.name = name
+        self.streams = dict(streams)
+        unknown = sorted(set(options) - set(self.options))
+        if unknown:
+            raise ConfigurationError(
+                f"Unknown option {unknown[0]!r} of source {name!r}. Allowed: {', '.join(sorted(self.options)) or 'none'}."
+            )
+        for key, value in options.items():
+            if not isinstance(value, self.options[key]):
+                raise ConfigurationError(
+                    f"Option {key!r} of source {name!r} is {value!r}; expected {self.options[key]}."
+                )
+        self.configure(**options)
+
+    def configure(self, **options: Any) -> None:
+        """Takes the validated options; raises ConfigurationError."""
+
+    def close(self) -> None:
+        """Releases connections and files."""
+
+
+class PullSource(Source):
+    """A source that is asked: polled, or followed."""
+
+    interval_seconds: float = 15.0
+    """Time between two pulls; the collector never pulls one source twice at once."""
+
+    @abstractmethod
+    def pull(self, cursor: Mapping[str, Any], *, now_ms: int) -> Report:
+        """What was heard since ``cursor`` ({} at first).
+
+        Does network or file I/O only, never touches the database, returns
+        within its time limit. Raises SourceUnavailable rather than returning
+        an empty report when it could not hear.
+        """
+
+
+class PushSource(Source):
+    """A source that is told: by callbacks or events over HTTP."""
+
+    @abstractmethod
+    def receive(self, payload: Mapping[str, Any], *, received_ms: int) -> Sequence[Observation]:
+        """The observations of one call. Pure, fast; raises MalformedRecord."""

@@ -1,0 +1,8 @@
+"""Every page and endpoint of the app, to be included under one prefix."""
+
+from __future__ import annotations
+
+from . import callback_urls, live_urls, page_urls
+
+app_name = "listen_stats"
+urlpatterns = [*page_urls.urlpatterns, *live_urls.urlpatterns, *callback_urls.urlpatterns]
