@@ -65,6 +65,8 @@ class Connection(models.Model):
     started = InstantField()
     seen = InstantField(help_text=_("Last sighting, or the end."))
     ended = models.BooleanField(default=False)
+    told = models.BooleanField(default=False, help_text=_("The server told the end; else a census no longer showed the socket."))
+    session = models.ForeignKey("Session", models.SET_NULL, null=True, related_name="connections")
     country = models.CharField(max_length=2, blank=True)
     app = models.CharField(max_length=48, blank=True)
     exclusion = models.CharField(max_length=16, blank=True)
@@ -78,7 +80,8 @@ class Connection(models.Model):
         verbose_name_plural = _("connections")
         constraints = [models.UniqueConstraint(fields=["source", "key"], name="listen_connection_key")]
         indexes = [
-            models.Index(fields=["source", "client"], name="listen_connection_open", condition=Q(ended=False)),
+            models.Index(fields=["source"], name="listen_connection_open", condition=Q(ended=False)),
+            models.Index(fields=["source", "client"], name="listen_connection_client"),
             models.Index(fields=["stream", "listener"], name="listen_connection_who"),
             models.Index(fields=["seen"], name="listen_connection_seen"),
         ]
@@ -109,6 +112,7 @@ class Session(models.Model):
         indexes = [
             models.Index(fields=["stream", "started"], name="listen_session_start"),
             models.Index(fields=["stream", "listener", "started"], name="listen_session_who"),
+            models.Index(fields=["stream", "ended"], name="listen_session_end", condition=Q(is_open=False, is_long=False)),
             models.Index(fields=["stream", "ended"], name="listen_session_long", condition=Q(is_long=True)),
             models.Index(fields=["stream", "listener"], name="listen_session_open", condition=Q(is_open=True)),
         ]
@@ -138,6 +142,8 @@ class SourceState(models.Model):
     failures = models.IntegerField(default=0, help_text=_("In a row."))
     error = models.CharField(max_length=255, blank=True)
     counts = models.JSONField(default=dict)
+    server = models.CharField(max_length=64, blank=True, help_text=_("The server's run, as the last census named it."))
+    census = models.JSONField(default=dict, help_text=_("Of each stream, when all its sockets were last seen, in milliseconds."))
 
     class Meta:
         verbose_name = _("source")
@@ -276,6 +282,7 @@ class Audience(models.Model):
     coverage = models.FloatField(_("coverage"), help_text=_("Share of the airing in which the streams were observed, 0 to 1."))
     settled = models.BooleanField(_("settled"), default=False)
     version = models.IntegerField(_("version"), default=0, help_text=_("0 while provisional; 1 once settled; more when settled figures changed."))
+    changes = models.JSONField(_("changes"), default=list, help_text=_("What each version after the first replaced, and when."))
     computed = InstantField(_("computed"))
 
     objects = AudienceQuerySet.as_manager()
