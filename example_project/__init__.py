@@ -1,0 +1,1 @@
+"""An example station: a Django project that carries a stand-in for aircox."""

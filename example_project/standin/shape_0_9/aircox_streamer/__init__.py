@@ -1,0 +1,1 @@
+"""Stand-in for the package `aircox_streamer`, in the shape of 0.9."""

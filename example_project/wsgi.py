@@ -1,0 +1,10 @@
+"""The example station over WSGI: pages, and the counter by polling; no websocket."""
+
+from __future__ import annotations
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.settings")
+application = get_wsgi_application()
