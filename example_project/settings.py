@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from example_project import standin
+from example_project.demo import environment
 
 AIRCOX_SHAPE = standin.install()
 
@@ -99,4 +100,5 @@ PROJECT_ROOT = str(STATION_DIR)
 AIRCOX_PROGRAMS_DIR = str(STATION_DIR / "media" / "programs")
 AIRCOX_CONTROLLERS_WORKING_DIR = str(STATION_DIR / "stations")
 
-AIRCOX_LISTEN_STATS: dict[str, Any] = {}
+# Filled by the demo, which knows the ports: see demo/environment.py.
+AIRCOX_LISTEN_STATS: dict[str, Any] = environment.settings()

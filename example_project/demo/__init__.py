@@ -1,0 +1,1 @@
+"""A pretend station whose listeners come through the real collecting path."""
