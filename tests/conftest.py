@@ -27,6 +27,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Lets a termination end the private servers too, as Ctrl-C does."""
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("ended by SIGTERM", returncode=3))
+    require_django(os.environ.get("LISTEN_STATS_TEST_DJANGO", ""))
+
+
+def require_django(wanted: str) -> None:
+    """Refuses to prove things about another Django than the one that was asked for."""
+    import django
+
+    if wanted and not django.get_version().startswith(f"{wanted}."):
+        raise pytest.UsageError(
+            f"This run is to prove Django {wanted}, but {django.get_version()} was imported. Run make setup."
+        )
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -73,9 +84,9 @@ def child_environment(transactional_db: None) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[postgres.Server]:
+def postgres_server() -> postgres.Server:
     """The PostgreSQL of this run, also when the suite itself runs on SQLite."""
-    yield postgres.server()
+    return postgres.server()
 
 
 @pytest.fixture(scope="session")
@@ -123,9 +134,7 @@ def asgi_server() -> Iterator[Callable[..., asgi.AsgiServer]]:
     """``asgi_server("tests.asgi:application", server="daphne", environment=...)``; all end with the test."""
     started: list[asgi.AsgiServer] = []
 
-    def start(
-        application: str, *, server: Literal["uvicorn", "daphne"] = "uvicorn", **kwargs: Any
-    ) -> asgi.AsgiServer:
+    def start(application: str, *, server: Literal["uvicorn", "daphne"] = "uvicorn", **kwargs: Any) -> asgi.AsgiServer:
         started.append(asgi.serve(application, server=server, **kwargs))
         return started[-1]
 

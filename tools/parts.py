@@ -168,9 +168,7 @@ def main(arguments: list[str]) -> None:
 
 def _run(command: list[str]) -> int:
     """The exit status; the output is shown only when it failed."""
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         print(done.stdout + done.stderr, file=sys.stderr)
     return done.returncode

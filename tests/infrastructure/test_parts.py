@@ -54,7 +54,7 @@ def test_a_server_that_ends_at_once_shows_its_last_words(tmp_path: Path):
 
 def test_a_server_that_never_answers_is_killed(tmp_path: Path):
     mute = child.Child(["sleep", "60"], folder=tmp_path, name="mute")
-    with pytest.raises(child.PartFailed, match="did not answer within 0.2 s"):
+    with pytest.raises(child.PartFailed, match=r"did not answer within 0\.2 s"):
         mute.wait_until(lambda: False, seconds=0.2)
     assert not mute.is_running
 
@@ -120,7 +120,7 @@ def test_liquidsoap_streams_into_icecast_and_a_listener_is_counted(icecast_serve
     assert not is_alive(pid)
     liquidsoap_playout.stop()
     assert not is_alive(answered_by)
-    with pytest.raises(OSError, match="No such file|refused"):
+    with pytest.raises(OSError, match=r"No such file|refused"):
         liquidsoap.ask(liquidsoap_playout.socket_path, "version")
 
 

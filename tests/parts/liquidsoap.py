@@ -65,7 +65,9 @@ class Liquidsoap:
         """Runs the script, behind ``heading()``; returns when the socket answers."""
         self.start_file(self.file("station.liq", self.heading() + script), environment)
 
-    def start_file(self, path: Path, environment: Mapping[str, str] | None = None, socket_path: Path | None = None) -> None:
+    def start_file(
+        self, path: Path, environment: Mapping[str, str] | None = None, socket_path: Path | None = None
+    ) -> None:
         """Runs a whole script as it stands; ``socket_path`` where it opens another socket than ours."""
         program = parts.find("liquidsoap")
         self._child = Child(

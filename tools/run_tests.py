@@ -1,0 +1,148 @@
+"""Runs what must hold before a change goes in: lint, then the suite on every Django and database.
+
+Each leg prints as it goes; the end is a table of all of them. Words after the
+command go to every pytest: ``make test ARGS="-k lease"``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tools import stage_static
+
+ROOT = Path(__file__).resolve().parent.parent
+OVERLAY = ROOT / ".venv" / "django42"
+PYTHON = sys.executable
+LEG_LIMIT_SECONDS = 20 * 60
+"""A leg that takes longer hangs: the whole run is to stay below half an hour."""
+CLOSING_LINE = re.compile(r"^=*\s*((\d+ \w+,? ?)+ in [\d.]+s.*?)\s*=*$")
+NO_DATABASE = ("--ignore=tests/kernel", "--ignore=tests/infrastructure")
+"""Tests that the database cannot change run once, in the first leg."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leg:
+    """One command of the run."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a leg ended."""
+
+    leg: Leg
+    status: int
+    seconds: float
+    closing: str
+    """pytest's last line, empty for other commands."""
+
+
+def lint_legs() -> list[Leg]:
+    """What reads the code without running it, and the missing migrations."""
+    migrations = ["makemigrations", "--check", "--dry-run", "aircox_listen_stats"]
+    settings = {"DJANGO_SETTINGS_MODULE": "tests.settings"}
+    eslint = str(ROOT / "node_modules" / "eslint" / "bin" / "eslint.js")
+    lint_imports = str(Path(PYTHON).parent / "lint-imports")
+    return [
+        Leg(name="ruff check", command=[PYTHON, "-m", "ruff", "check", "."]),
+        Leg(name="ruff format", command=[PYTHON, "-m", "ruff", "format", "--check", "."]),
+        Leg(name="import-linter", command=[lint_imports, "--no-cache"]),
+        Leg(name="eslint", command=[str(stage_static.node()), eslint, "--max-warnings=0", "."]),
+        Leg(name="migrations", command=[PYTHON, "-m", "example_project", *migrations], environment=settings),
+    ]
+
+
+def suite_legs(arguments: Sequence[str]) -> list[Leg]:
+    """The suite on both Djangos and both databases, everything once on 5.2 with SQLite."""
+    fast = ("-m", "not real and not slow and not browser_only", *NO_DATABASE)
+    return [
+        _suite("5.2", "sqlite", arguments),
+        _suite("5.2", "postgresql", ("-m", "not browser_only", *NO_DATABASE, *arguments)),
+        _suite("4.2", "sqlite", (*fast, *arguments)),
+        _suite("4.2", "postgresql", (*fast, *arguments)),
+    ]
+
+
+def _suite(version: str, database: str, arguments: Sequence[str]) -> Leg:
+    environment = {"LISTEN_STATS_TEST_DB": database, "LISTEN_STATS_TEST_DJANGO": version}
+    if version == "4.2":
+        environment["PYTHONPATH"] = str(OVERLAY)
+    return Leg(
+        name=f"Django {version}, {database}",
+        command=[PYTHON, "-m", "pytest", "-q", "--color=no", *arguments],
+        environment=environment,
+    )
+
+
+def run(leg: Leg) -> Outcome:
+    """Runs the leg to its end or its limit, showing its output as it comes."""
+    print(f"\n── {leg.name} ──", flush=True)
+    started = time.monotonic()
+    running = subprocess.Popen(
+        leg.command,
+        cwd=ROOT,
+        env={**os.environ, **leg.environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    limit = threading.Timer(LEG_LIMIT_SECONDS, running.terminate)
+    limit.start()
+    closing = ""
+    assert running.stdout is not None
+    try:
+        for line in running.stdout:
+            print(line, end="", flush=True)
+            matched = CLOSING_LINE.match(line.strip())
+            closing = matched[1] if matched else closing
+        status = running.wait()
+    finally:
+        limit.cancel()
+        if running.poll() is None:
+            running.terminate()
+            running.wait()
+    return Outcome(leg=leg, status=status, seconds=time.monotonic() - started, closing=closing)
+
+
+def main(arguments: list[str]) -> int:
+    """The number of legs that failed."""
+    lint_only = "--lint-only" in arguments
+    outcomes = [run(leg) for leg in lint_legs()]
+    if not lint_only:
+        outcomes += run_suite([one for one in arguments if one != "--lint-only"])
+    print("\n── all legs ──")
+    for one in outcomes:
+        word = "passed" if one.status == 0 else f"FAILED ({one.status})"
+        print(f"{one.leg.name:26}{word:13}{one.seconds:6.1f} s   {one.closing}".rstrip())
+    failed = [one for one in outcomes if one.status]
+    total = sum(one.seconds for one in outcomes)
+    print(f"{len(outcomes) - len(failed)} of {len(outcomes)} legs passed in {total:.0f} s")
+    return len(failed)
+
+
+def run_suite(arguments: Sequence[str]) -> list[Outcome]:
+    """The outcomes of the four legs, which share one PostgreSQL."""
+    from tests.parts import postgres  # deferred: lint alone needs no server
+
+    try:
+        print(f"\nPostgreSQL: {postgres.server().origin}", flush=True)
+        return [run(leg) for leg in suite_legs(arguments)]
+    finally:
+        postgres.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(sys.argv[1:]), 1))
