@@ -10,6 +10,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
 
 OLDEST_PYTHON = (3, 11)
 NEWER_PYTHONS = ("python3.13", "python3.12", "python3.11", "python3.14")
@@ -51,7 +55,7 @@ def require_python() -> None:
         if found:
             os.execv(found, [found, *sys.argv])
     raise SetupError(
-        "Python {0}.{1} or newer is needed; {2} is {3}.{4}, and none of {5} is on PATH. "
+        "Python {}.{} or newer is needed; {} is {}.{}, and none of {} is on PATH. "
         "Install one, or name it: make setup PYTHON=/path/to/python3.11".format(
             *OLDEST_PYTHON, sys.executable, *sys.version_info[:2], ", ".join(NEWER_PYTHONS)
         )
@@ -77,7 +81,7 @@ def can_make_venvs() -> bool:
 
 def install_venv_module() -> None:
     """Installs Debian's python3-venv where we may, or says that it is missing."""
-    package = "python{0}.{1}-venv".format(*sys.version_info[:2])
+    package = "python{}.{}-venv".format(*sys.version_info[:2])
     from tools import parts  # deferred: not needed on a machine that has venv
 
     if not parts.may_install():
@@ -109,7 +113,7 @@ def stage_npm_files() -> None:
     run([str(PYTHON), "-m", "tools.stage_static"], "the npm files could not be staged")
 
 
-def step(name: str, inputs, act) -> None:
+def step(name: str, inputs: "Iterable[Path]", act: "Callable[[], None]") -> None:
     """Acts when the inputs, or this file, differ from those of the last time."""
     stamp = VENV / f"made-{name}"
     seen = fingerprint((*inputs, Path(__file__)))
@@ -129,7 +133,7 @@ def is_whole(name: str) -> bool:
     return True
 
 
-def fingerprint(paths) -> str:
+def fingerprint(paths: "Iterable[Path]") -> str:
     """One hash over the contents of the files and the version of Python."""
     digest = hashlib.sha256(version_of(PYTHON).encode())
     for path in paths:
@@ -148,12 +152,12 @@ def works(python: Path) -> bool:
     return run_quietly([str(python), "-c", asked]) == 0
 
 
-def run_quietly(command) -> int:
+def run_quietly(command: "Sequence[str]") -> int:
     """The exit status."""
     return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode
 
 
-def run(command, failure: str) -> None:
+def run(command: "Sequence[str]", failure: str) -> None:
     """Runs the command in the repository; its own output stays visible."""
     done = subprocess.run(command, cwd=ROOT, check=False)
     if done.returncode:
