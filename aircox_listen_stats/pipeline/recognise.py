@@ -1,0 +1,245 @@
+"""Where an address ends: a key, a country, the name of an app, and why it may not count."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import maxminddb
+import ua_parser
+from crawlerdetect import CrawlerDetect
+
+from .. import conf
+from ..kernel import identity
+from ..kernel.exclusions import ExclusionRules
+from ..kernel.types import Address, Exclusion, ListenerMark
+from .secrets import Secrets
+
+log = logging.getLogger(__name__)
+
+REMEMBERED_MARKS = 20_000
+"""Marks kept in memory, by key: reconnecting players are recognised once (about 10 MB)."""
+
+LONGEST_AGENT = 512
+"""Characters of an agent that are looked at. Icecast's log cuts its line at 1023."""
+
+PLAYERS: tuple[tuple[str, str], ...] = (
+    # What an agent holds (lower case), what the player is called. First match wins:
+    # apps before the libraries that they are built on.
+    ("tunein", "TuneIn"),
+    ("radiodroid", "RadioDroid"),
+    ("transistor", "Transistor"),
+    ("radio garden", "Radio Garden"),
+    ("radiogarden", "Radio Garden"),
+    ("radioplayer", "Radioplayer"),
+    ("mytuner", "myTuner"),
+    ("replaio", "Replaio"),
+    ("radio.net", "radio.net"),
+    ("radio.de", "radio.net"),
+    ("audials", "Audials"),
+    ("streamripper", "streamripper"),
+    ("sonos", "Sonos"),
+    ("bose", "Bose"),
+    ("alexa", "Alexa"),
+    ("echo/", "Alexa"),
+    ("google-speech", "Google Home"),
+    ("crkey", "Chromecast"),
+    ("roku", "Roku"),
+    ("frontier", "Frontier"),
+    ("squeezebox", "Squeezebox"),
+    ("logitech media server", "Squeezebox"),
+    ("lyrion", "Squeezebox"),
+    ("volumio", "Volumio"),
+    ("moode", "moOde"),
+    ("kodi", "Kodi"),
+    ("xbmc", "Kodi"),
+    ("foobar2000", "foobar2000"),
+    ("winamp", "Winamp"),
+    ("aimp", "AIMP"),
+    ("musicbee", "MusicBee"),
+    ("clementine", "Clementine"),
+    ("strawberry", "Strawberry"),
+    ("rhythmbox", "Rhythmbox"),
+    ("audacious", "Audacious"),
+    ("amarok", "Amarok"),
+    ("xmms", "XMMS"),
+    ("qmmp", "Qmmp"),
+    ("music player daemon", "MPD"),
+    ("mplayer", "MPlayer"),
+    ("mpv", "mpv"),
+    ("mpg123", "mpg123"),
+    ("vlc", "VLC"),
+    ("itunes", "iTunes"),
+    ("nsplayer", "Windows Media Player"),
+    ("windows-media-player", "Windows Media Player"),
+    ("wmfsdk", "Windows Media Player"),
+    ("bass/", "BASS"),
+    ("applecoremedia", "AppleCoreMedia"),
+    ("stagefright", "Android"),
+    ("exoplayer", "ExoPlayer"),
+    ("media3", "ExoPlayer"),
+    ("gstreamer", "GStreamer"),
+    ("liquidsoap", "Liquidsoap"),
+    ("butt", "butt"),
+    ("lavf", "FFmpeg"),
+    ("ffmpeg", "FFmpeg"),
+    ("okhttp", "okhttp"),
+    ("dalvik", "Android"),
+    ("cfnetwork", "Apple app"),
+    ("curl", "curl"),
+    ("wget", "Wget"),
+)
+"""Radio players. crawlerdetect takes several of them (VLC, FFmpeg, curl, okhttp) for
+crawlers, since a web site does: on a stream they are listeners, so this table comes first."""
+
+_WORD_BEFORE = r"(?<![a-z])"
+_PLAYER = re.compile(
+    _WORD_BEFORE + "(?:" + "|".join(f"({re.escape(word)})" for word, _ in PLAYERS) + ")"
+)
+
+_crawlers = CrawlerDetect()
+_crawlers_lock = threading.Lock()  # it keeps its last match in itself
+
+
+def mark(address: Address, secrets: Secrets) -> ListenerMark:
+    """What may be kept of ``address``. The address itself is not remembered."""
+    listener = identity.listener_key(address, secrets.current)
+    settings = conf.get()
+    known = _marks.get(listener, settings)
+    if known is None:
+        known = _mark(address, listener, secrets)
+        _marks.put(listener, known)
+    return known
+
+
+def forget() -> None:
+    """Drops everything remembered, for instance because the country file was replaced."""
+    _marks.clear()
+    country_reader.cache_clear()
+    _rules.cache_clear()
+
+
+def app_name(agent: str) -> str:
+    """The player's or the browser's name, '' where nothing is recognised."""
+    agent = agent[:LONGEST_AGENT]
+    found = _PLAYER.search(agent.lower())
+    if found:
+        return PLAYERS[found.lastindex - 1][1] if found.lastindex else ""
+    if not agent.startswith(("Mozilla/", "Opera/")):
+        return ""  # every browser's agent begins so; the rest is no family that we could trust
+    browser = ua_parser.parse_user_agent(agent)
+    return browser.family[:48] if browser else ""
+
+
+def is_crawler(agent: str) -> bool:
+    """Does a crawler or a library fetch this, not a player?"""
+    agent = agent[:LONGEST_AGENT]
+    if not agent or _PLAYER.search(agent.lower()):
+        return False
+    with _crawlers_lock:
+        return bool(_crawlers.isCrawler(agent))
+
+
+def country_of(ip: str) -> str:
+    """ISO 3166 two-letter code, '' where unknown or where no country file is configured."""
+    settings = conf.get()
+    if settings.country_database is None:
+        return ""
+    reader = country_reader(str(settings.country_database))
+    if reader is None:
+        return ""
+    try:
+        found: Any = reader.get(identity.normalise_ip(ip))
+    except ValueError:
+        return ""
+    return _code(found)
+
+
+@functools.lru_cache(maxsize=1)
+def country_reader(path: str) -> maxminddb.Reader | None:
+    """The country file, opened once; None (and a line in the log) where it cannot be read."""
+    try:
+        return maxminddb.open_database(Path(path), maxminddb.MODE_AUTO)
+    except (OSError, maxminddb.InvalidDatabaseError) as error:
+        log.warning(
+            "COUNTRY_DATABASE cannot be read (%s); countries stay empty. listen_stats_doctor "
+            "says how to mend it.",
+            type(error).__name__,
+        )
+        return None
+
+
+def _code(found: Any) -> str:
+    """Of a record as MaxMind, DB-IP ({'country': {'iso_code'}}) or ip-location-db
+    ({'country_code'}) write it."""
+    if not isinstance(found, dict):
+        return ""
+    country = found.get("country") or found.get("registered_country")
+    code = country.get("iso_code") if isinstance(country, dict) else country
+    code = code or found.get("country_code") or ""
+    return code.upper() if isinstance(code, str) and len(code) == 2 else ""
+
+
+def _mark(address: Address, listener: int, secrets: Secrets) -> ListenerMark:
+    exclusion, rule = rules().label(address)
+    if not exclusion and conf.get().exclude.bots and is_crawler(address.agent):
+        exclusion, rule = Exclusion.BOT, "crawlerdetect"
+    return ListenerMark(
+        listener=listener,
+        previous=identity.listener_key(address, secrets.previous) if secrets.previous else None,
+        country=country_of(address.ip),
+        app=app_name(address.agent),
+        exclusion=str(exclusion),
+        rule=rule,
+    )
+
+
+def rules() -> ExclusionRules:
+    """The station's networks and agent words, compiled once."""
+    exclude = conf.get().exclude
+    return _rules(
+        tuple(exclude.staff_networks), tuple(exclude.relay_networks), tuple(exclude.monitor_agents)
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _rules(staff: tuple[str, ...], relays: tuple[str, ...], agents: tuple[str, ...]) -> ExclusionRules:
+    return ExclusionRules.compiled(staff_networks=staff, relay_networks=relays, monitor_agents=agents)
+
+
+class _Marks:
+    """The last marks that were made, by key: a key tells no address."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[int, ListenerMark] = OrderedDict()
+        self._lock = threading.Lock()
+        self._settings: conf.Settings | None = None
+
+    def get(self, listener: int, settings: conf.Settings) -> ListenerMark | None:
+        """The mark of ``listener``, unless it was made under other settings."""
+        with self._lock:
+            if settings is not self._settings:
+                self._kept.clear()
+                self._settings = settings
+            found = self._kept.get(listener)
+            if found is not None:
+                self._kept.move_to_end(listener)
+            return found
+
+    def put(self, listener: int, made: ListenerMark) -> None:
+        with self._lock:
+            self._kept[listener] = made
+            while len(self._kept) > REMEMBERED_MARKS:
+                self._kept.popitem(last=False)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+
+
+_marks = _Marks()

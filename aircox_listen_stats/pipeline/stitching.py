@@ -1,0 +1,271 @@
+"""Sessions stitched anew from the sockets of the listeners that a report touched; what differs is written."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..fields import from_ms
+from ..kernel import sessionize
+from ..kernel.identity import household_key
+from ..kernel.types import ConnectionSpan, SessionSpan
+from ..models import LONG_SESSION_MS, Connection, Session
+from . import rows
+
+MS = 1000
+
+UNDECIDED_MS = 300 * MS
+"""Up to this much played, one more second may make a session count under some rule-set, and
+with it all that it met: the largest minimum of the rule-sets (nielsen5)."""
+
+Who = tuple[int, int]
+"""A stream's id and a listener's key."""
+
+Window = tuple[int, int, int]
+"""A stream's id, start and end in milliseconds: where figures became stale."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stitched:
+    """What stitching changed."""
+
+    opened: int = 0
+    changed: int = 0
+    removed: int = 0
+    windows: tuple[Window, ...] = ()
+
+
+class _Socket(NamedTuple):
+    id: int
+    session_id: int | None
+    stream_id: int
+    listener: int
+    key: str
+    started_ms: int
+    seen_ms: int
+    ended: bool
+    country: str
+    app: str
+    exclusion: str
+    rule: str
+    source: str
+
+
+class _Row(NamedTuple):
+    """What a session's row holds, in the order of _FIELDS."""
+
+    stream_id: int
+    listener: int
+    started_ms: int
+    ended_ms: int
+    played_ms: int
+    parts: str | None  # JSON
+    is_open: bool
+    country: str
+    app: str
+    exclusion: str
+    rule: str
+    source: str
+
+
+_FIELDS = (
+    "stream_id",
+    "listener",
+    "started",
+    "ended",
+    "played_ms",
+    "parts",
+    "is_open",
+    "country",
+    "app",
+    "exclusion",
+    "rule",
+    "source",
+)
+
+
+def restitch(touched: Collection[Who], *, gap_ms: int) -> Stitched:
+    """Brings the sessions of ``touched`` in line with their sockets; says what changed.
+
+    A session keeps its row as long as one of its sockets does. Sessions whose
+    sockets were pruned are settled and not looked at.
+    """
+    if not touched:
+        return Stitched()
+    sockets = _sockets(touched)
+    wanted = [
+        (row, group)
+        for some in sockets.values()
+        for row, group in _wanted(some, gap_ms)
+    ]
+    known = _known({one.session_id for some in sockets.values() for one in some if one.session_id})
+    return _apply(wanted, known)
+
+
+def _sockets(touched: Collection[Who]) -> dict[Who, list[_Socket]]:
+    found: dict[Who, list[_Socket]] = defaultdict(list)
+    for row in rows.fetch_in(
+        "SELECT id, session_id, stream_id, listener, key, started, seen, ended, country, app, exclusion,"
+        f" rule, source FROM {rows.table(Connection)} WHERE listener IN ({{values}})",
+        [],
+        {listener for _, listener in touched},
+    ):
+        who = (row[2], row[3])
+        if who in touched:
+            found[who].append(_Socket._make(row))
+    return found
+
+
+def _wanted(sockets: Sequence[_Socket], gap_ms: int) -> Iterable[tuple[_Row, list[_Socket]]]:
+    """The sessions of one listener on one stream, each with its sockets, first one first."""
+    if len(sockets) == 1 and sockets[0].seen_ms > sockets[0].started_ms:
+        one = sockets[0]  # nearly always, and there is nothing to stitch
+        yield _row(one, (one.started_ms, one.seen_ms), one.seen_ms - one.started_ms, None, not one.ended, 0), [one]
+        return
+    by_key = {f"{one.key}\0{one.source}": one for one in sockets}
+    spans = sessionize.stitch(
+        [
+            ConnectionSpan(key=key, started_ms=one.started_ms, seen_ms=one.seen_ms, is_open=not one.ended)
+            for key, one in by_key.items()
+        ],
+        gap_ms=gap_ms,
+    )
+    for span in spans:
+        group = sorted((by_key[key] for key in span.keys), key=lambda one: (one.started_ms, one.key))
+        hull = (span.started_ms, span.ended_ms)
+        yield _row(group[0], hull, span.played_ms, _parts(span), span.is_open, span.lane), group
+
+
+def _row(
+    first: _Socket, hull: tuple[int, int], played_ms: int, parts: str | None, is_open: bool, lane: int
+) -> _Row:
+    return _Row(
+        stream_id=first.stream_id,
+        listener=household_key(first.listener, lane),
+        started_ms=hull[0],
+        ended_ms=hull[1],
+        played_ms=played_ms,
+        parts=parts,
+        is_open=is_open,
+        country=first.country,
+        app=first.app,
+        exclusion=first.exclusion,
+        rule=first.rule,
+        source=first.source,
+    )
+
+
+def _parts(span: SessionSpan) -> str | None:
+    if len(span.parts) == 1:
+        return None
+    return json.dumps([[start - span.started_ms, end - span.started_ms] for start, end in span.parts])
+
+
+def _known(ids: Collection[int]) -> dict[int, _Row]:
+    found = {}
+    for id_, *columns in rows.fetch_in(
+        f"SELECT id, {', '.join(_FIELDS)} FROM {rows.table(Session)} WHERE id IN ({{values}})", [], ids
+    ):
+        columns[6] = bool(columns[6])  # SQLite has no booleans
+        found[id_] = _Row._make(columns)
+    return found
+
+
+def _apply(wanted: Sequence[tuple[_Row, list[_Socket]]], known: dict[int, _Row]) -> Stitched:
+    free = set(known)
+    changed: list[tuple[int, _Row]] = []
+    new: list[tuple[_Row, list[_Socket]]] = []
+    moved: list[tuple[int, int]] = []  # session id, socket id
+    windows: list[Window] = []
+    for row, group in wanted:
+        own = min((one.session_id for one in group if one.session_id in free), default=None)
+        if own is None:
+            new.append((row, group))
+            windows.append((row.stream_id, row.started_ms - 1, row.ended_ms + 1))
+            continue
+        free.discard(own)
+        moved += [(own, one.id) for one in group if one.session_id != own]
+        if row != known[own]:
+            changed.append((own, row))
+            windows += _stale(known[own], row)
+    windows += [(known[id_].stream_id, known[id_].started_ms - 1, known[id_].ended_ms + 1) for id_ in free]
+    _update(changed, known)
+    moved += _create(new)
+    rows.change_each(f"UPDATE {rows.table(Connection)} SET session_id = %s WHERE id = %s", moved)
+    rows.change_in(f"DELETE FROM {rows.table(Session)} WHERE id IN ({{values}})", [], sorted(free))
+    return Stitched(opened=len(new), changed=len(changed), removed=len(free), windows=tuple(windows))
+
+
+def _stale(old: _Row, new: _Row) -> list[Window]:
+    """Where the figures change when ``old`` becomes ``new``.
+
+    A session that only goes on, or closes, changes nothing that lies before
+    its old end; one millisecond more, since an airing may end there.
+    """
+    same = old._replace(ended_ms=0, played_ms=0, is_open=False) == new._replace(
+        ended_ms=0, played_ms=0, is_open=False
+    )
+    if same and min(old.played_ms, new.played_ms) > UNDECIDED_MS:
+        ends = (old.ended_ms, new.ended_ms)
+        return [(new.stream_id, min(ends) - 1, max(ends) + 1)]
+    return [
+        (row.stream_id, row.started_ms - 1, row.ended_ms + 1)
+        for row in (old, new._replace(ended_ms=max(old.ended_ms, new.ended_ms)))
+    ]
+
+
+def _update(changed: Sequence[tuple[int, _Row]], known: dict[int, _Row]) -> None:
+    """Writes the changed rows: those that only go on to one instant in one statement."""
+    name = rows.table(Session)
+    going_on: dict[int, list[int]] = defaultdict(list)
+    rest = []
+    for id_, row in changed:
+        old = known[id_]
+        if row.parts is None and row == old._replace(ended_ms=row.ended_ms, played_ms=row.played_ms):
+            going_on[row.ended_ms].append(id_)
+        else:
+            rest.append((id_, row))
+    for ended_ms, ids in going_on.items():
+        rows.change_in(
+            f"UPDATE {name} SET ended = %s, played_ms = %s - started, is_long = (%s - started > {LONG_SESSION_MS})"
+            " WHERE id IN ({values})",
+            [ended_ms, ended_ms, ended_ms],
+            ids,
+        )
+    rows.change_each(
+        f"UPDATE {name} SET {', '.join(f'{one} = %s' for one in _FIELDS)}, is_long = %s WHERE id = %s",
+        [(*row, row.ended_ms - row.started_ms > LONG_SESSION_MS, id_) for id_, row in rest],
+    )
+
+
+def _create(new: Sequence[tuple[_Row, list[_Socket]]]) -> list[tuple[int, int]]:
+    """Stores new sessions; pairs of session id and socket id."""
+    created = Session.objects.bulk_create(
+        [
+            Session(
+                stream_id=row.stream_id,
+                listener=row.listener,
+                started=from_ms(row.started_ms),
+                ended=from_ms(row.ended_ms),
+                played_ms=row.played_ms,
+                parts=None if row.parts is None else json.loads(row.parts),
+                is_open=row.is_open,
+                is_long=row.ended_ms - row.started_ms > LONG_SESSION_MS,
+                country=row.country,
+                app=row.app,
+                exclusion=row.exclusion,
+                rule=row.rule,
+                source=row.source,
+            )
+            for row, _ in new
+        ],
+        batch_size=500,
+    )
+    return [
+        (session.pk, one.id)
+        for session, (_, group) in zip(created, new, strict=True)
+        for one in group
+    ]

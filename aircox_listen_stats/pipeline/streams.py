@@ -1,0 +1,44 @@
+"""The streams of the settings as rows, and which station each belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from django.db import transaction
+
+from .. import conf
+from ..models import Stream
+
+MS = 1000
+
+
+def sync(station_of: Callable[[str, conf.StreamSettings], int | None]) -> dict[str, Stream]:
+    """The active streams by slug, the rows brought in line with STREAMS.
+
+    ``station_of(slug, entry)`` gives the station's id, or None where no
+    station is found: such a stream is left out (and a check tells it). Rows
+    that the settings no longer name become inactive and keep their sessions.
+    """
+    found: dict[str, Stream] = {}
+    with transaction.atomic():
+        for slug, entry in conf.get().streams.items():
+            station_id = station_of(slug, entry)
+            if station_id is None:
+                continue
+            found[slug], _ = Stream.objects.update_or_create(
+                slug=slug,
+                defaults={
+                    "station_id": station_id,
+                    "title": entry.title,
+                    "source": entry.source,
+                    "delay_ms": round(entry.delay_seconds * MS),
+                    "active": True,
+                },
+            )
+        Stream.objects.exclude(slug__in=found).filter(active=True).update(active=False)
+    return found
+
+
+def by_slug() -> Mapping[str, Stream]:
+    """Every stream that ever was, by slug."""
+    return {stream.slug: stream for stream in Stream.objects.all()}
