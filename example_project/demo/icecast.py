@@ -156,7 +156,8 @@ class PretendIcecast:
     def stats_xml(self) -> str:
         start = dt.datetime.fromtimestamp(self.started, dt.UTC)
         sources = "".join(
-            f"<source mount={quoteattr(mount)}><authenticator>url</authenticator><listeners>{len(self.on(mount))}</listeners>"
+            f"<source mount={quoteattr(mount)}><authenticator>url</authenticator>"
+            f"<listeners>{len(self.on(mount))}</listeners>"
             f"<listenurl>http://localhost:{self.port}{escape(mount)}</listenurl><server_type>audio/mpeg</server_type>"
             f"<stream_start_iso8601>{start:%Y-%m-%dT%H:%M:%S+0000}</stream_start_iso8601></source>"
             for mount in self.mounts

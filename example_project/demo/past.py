@@ -23,7 +23,7 @@ SEED = 26
 SHARES = {"radio-mp3": 0.8, "radio-low": 0.2}
 PRODUCER, TECHNICIAN = "producer", "technician"
 PRODUCERS_PROGRAMS = ("la-boite-a-jazz", "ondes-courtes")
-PASSWORD = "radio"  # noqa: S105  a demonstration on loopback
+PASSWORD = "radio"
 OPEN_STUDIO_MINUTES = 90
 MINUTES_ON_AIR = 14
 """How long the program that is on air has been so when the demo opens. Beyond 20 the Monitor
@@ -139,7 +139,7 @@ def _music(station: Any, rng: random.Random) -> None:
             name=f"flux {number}",
             program=program,
             type=Sound.TYPE_ARCHIVE,
-            duration=(dt.datetime.min + dt.timedelta(seconds=seconds)).time(),
+            duration=year.length_as_time(seconds),
         )
         name = f"programs/flux-continu/archives/flux_{number:02d}.mp3"
         if hasattr(Sound, "file"):

@@ -75,7 +75,9 @@ def _rundown() -> tuple[list[Any], dict[str, float]]:
         return length.hour * 3600 + length.minute * 60 + length.second
 
     under_way = Log.objects.filter(source="dealer", sound__program__slug=OPEN_STUDIO.slug).latest("date")
-    cuts = [Cut(source="dealer", air_at=under_way.date, seconds=seconds(under_way.sound), uri=under_way.sound.file.path)]
+    cuts = [
+        Cut(source="dealer", air_at=under_way.date, seconds=seconds(under_way.sound), uri=under_way.sound.file.path)
+    ]
     music = list(Sound.objects.filter(program__slug="flux-continu"))
     rng = random.Random(SEED)
     at, until = under_way.date, under_way.date + dt.timedelta(hours=PLAYLIST_HOURS)

@@ -38,7 +38,8 @@ class Town:
     def settle_in(self, now: float, since: float) -> None:
         """Those who are there already: most came around ``since``."""
         for _ in range(self.size):
-            came = since + abs(self.random.gauss(60, 300)) if self.random.random() < 0.7 else now - self.random.uniform(0, HOUR)
+            around_the_start = self.random.random() < 0.7
+            came = since + abs(self.random.gauss(60, 300)) if around_the_start else now - self.random.uniform(0, HOUR)
             self._arrive(now, at=min(came, now - 1))
 
     def run(self, stop: threading.Event) -> None:

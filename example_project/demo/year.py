@@ -198,7 +198,7 @@ class Archive:
             episode=self.episodes[slot.plan.slug, slot.episode],
             type=Sound.TYPE_ARCHIVE,
             position=number,
-            duration=(dt.datetime.min + dt.timedelta(seconds=seconds)).time(),
+            duration=length_as_time(seconds),
         )
         name = f"programs/{slot.plan.slug}/archives/{slot.episode:03d}_{number + 1}.mp3"
         if hasattr(Sound, "file"):
@@ -250,6 +250,11 @@ class Archive:
                 length = sound.duration
                 at += dt.timedelta(hours=length.hour, minutes=length.minute, seconds=length.second)
         Log.objects.bulk_create(rows)
+
+
+def length_as_time(seconds: int) -> dt.time:
+    """A length below a day, as aircox keeps it."""
+    return dt.time(seconds // 3600, seconds // 60 % 60, seconds % 60)
 
 
 def forget_old_logs(now: dt.datetime) -> int:
