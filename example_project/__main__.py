@@ -9,5 +9,5 @@ from example_project.manage import main
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["demo"]:
-        environment.prepare()
+        environment.prepare(real_icecast="--icecast" in sys.argv)
     main()

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import django
+
 from example_project import standin
 from example_project.demo import environment
 
@@ -77,8 +79,9 @@ DATABASES: dict[str, dict[str, Any]] = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": STATION_DIR / "station.sqlite3",
-        # Seconds that a writer waits for another one before it gives up.
-        "OPTIONS": {"timeout": 20},
+        # Seconds that a writer waits for another one before it gives up. From Django 5.1 on a
+        # transaction takes its turn at its begin: one that reads first would fail, not wait.
+        "OPTIONS": {"timeout": 20} | ({"transaction_mode": "IMMEDIATE"} if django.VERSION >= (5, 1) else {}),
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -101,4 +104,8 @@ AIRCOX_PROGRAMS_DIR = str(STATION_DIR / "media" / "programs")
 AIRCOX_CONTROLLERS_WORKING_DIR = str(STATION_DIR / "stations")
 
 # Filled by the demo, which knows the ports: see demo/environment.py.
+if AIRCOX_SHAPE == standin.REAL:
+    # A real aircox edits texts with django-ckeditor, which wants to know where uploads go.
+    CKEDITOR_UPLOAD_PATH = "uploads/"
+
 AIRCOX_LISTEN_STATS: dict[str, Any] = environment.settings()

@@ -35,8 +35,12 @@ def free_port(wanted: int = 0) -> int:
     raise OSError("No free port on 127.0.0.1. Stop a server, then try again.")
 
 
-def prepare() -> None:
+def prepare(*, real_icecast: bool = False) -> None:
     """Fills the environment that ``settings()`` reads. Call it before Django reads its settings."""
+    if real_icecast:
+        from tests.parts.icecast import ADMIN_PASSWORD
+
+        os.environ[PREFIX + "ICECAST_PASSWORD"] = ADMIN_PASSWORD
     made_up = {
         "DIR": str(folder()),
         "ICECAST_PORT": str(free_port(8010)),

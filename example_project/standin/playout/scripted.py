@@ -141,10 +141,9 @@ class ScriptedLiquidsoap:
 
     def _remaining(self, source: str) -> str:
         cut = self._current(source)
-        if cut is None:
+        # A harbor does not know when its guest will leave, and says 0.0 as well.
+        if cut is None or cut.uri is None:
             return "0.0"
-        if cut.uri is None:
-            return "infinity"
         return str(max(0.0, (cut.ends_at - self.clock()).total_seconds()))
 
 
