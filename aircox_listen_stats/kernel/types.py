@@ -92,7 +92,9 @@ class Observation:
     with it and the start, two ears of one server agree on which socket is
     meant. Exactly one of ``address`` and ``mark`` is given: a source that
     forgets at the door (a callback) hands over the mark.
-    ``start_known`` is False where only the first sighting is known.
+    ``start_known`` is False where only the first sighting is known,
+    ``identity_known`` is False where the address is that of the station's own
+    proxy: another ear's word on who this is, is better.
     """
 
     stream: str  # slug of the stream in the settings
@@ -104,6 +106,7 @@ class Observation:
     mark: ListenerMark | None = None
     bytes_sent: int | None = None
     start_known: bool = True
+    identity_known: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

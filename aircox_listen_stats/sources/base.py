@@ -63,7 +63,9 @@ class Source(ABC):
     """A configured source.
 
     ``name`` is its key in the settings, ``streams`` maps what the server calls
-    a stream (a mount, a group) to the stream's slug.
+    a stream (a mount, a group) to the stream's slug, ``fallbacks`` a stream's
+    slug to the mounts that the server moves its listeners to.
+    ``trusted_proxies`` are the networks whose ``X-Forwarded-For`` is believed.
     """
 
     late_seconds: ClassVar[int] = 3600
@@ -75,9 +77,19 @@ class Source(ABC):
     options: ClassVar[Mapping[str, type | tuple[type, ...]]] = {}
     """The options that this backend takes in the settings, with their types."""
 
-    def __init__(self, name: str, streams: Mapping[str, str], options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        streams: Mapping[str, str],
+        options: Mapping[str, Any],
+        *,
+        fallbacks: Mapping[str, Sequence[str]] | None = None,
+        trusted_proxies: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self.streams = dict(streams)
+        self.fallbacks = {slug: tuple(mounts) for slug, mounts in (fallbacks or {}).items() if mounts}
+        self.trusted_proxies = tuple(trusted_proxies)
         unknown = sorted(set(options) - set(self.options))
         if unknown:
             raise ConfigurationError(

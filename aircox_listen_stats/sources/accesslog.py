@@ -1,0 +1,624 @@
+"""Icecast's access log: a line for each socket, written when it ends.
+
+``IP - USER [END] "METHOD PATH PROTO" STATUS BYTES "REFERER" "AGENT" SECONDS``.
+The stamp is the END of the connection; END less SECONDS is the whole second in
+which it began. Icecast 2.4.4 writes ``.`` for every byte of an agent that is
+not printable, and cuts a line at 1023 characters.
+"""
+
+from __future__ import annotations
+
+import calendar
+import gzip
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote
+
+from ..errors import ConfigurationError, MalformedRecord, SourceUnavailable
+from ..kernel.types import MS, Address, Observation
+from . import urlauth
+from .base import Heard, PullSource, Report
+
+__all__ = ["AccessLine", "AccessLogSource", "LogChunk", "parse_line", "read_chunks", "stream_of"]
+
+MAX_LINE_BYTES = 64 * 1024
+"""Icecast's lines have 1023 characters at most; other writers' lines are longer."""
+
+CUT_LINE_CHARACTERS = 1023
+"""Where Icecast 2.4.4 cuts a line (BUFSIZE of its logging)."""
+
+MAX_DURATION_SECONDS = 366 * 24 * 3600
+"""A socket older than a year is a broken counter."""
+
+PULL_BYTES = 1024 * 1024
+"""What one pull reads at most: some 6,000 lines, one transaction of the collector."""
+
+CHUNK_BYTES = 4 * 1024 * 1024
+"""What an import parses at once: some 24,000 lines."""
+
+REMEMBERED_FILES = 16
+"""So many finished files are remembered, so that none is read twice."""
+
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"), start=1
+    )
+}
+"""English, whatever the locale."""
+
+_LINE = re.compile(
+    rb'(?P<ip>\S+) \S+ (?P<user>.*?) ?\[(?P<stamp>[^\]]*)\] "(?P<request>(?:[^"\\]|\\.)*)" '
+    rb'(?P<status>\d{3}) (?P<bytes>\d+|-) "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>.*)" (?P<seconds>\d+)'
+)
+"""The whole of a line, an agent with quotes in it included. The plain lines never meet it."""
+
+_WITHOUT_SECONDS = re.compile(rb'\S+ \S+ .*?\[[^\]]*\] "(?:[^"\\]|\\.)*" \d{3} (?:\d+|-) "(?:[^"\\]|\\.)*" ".*"')
+_STAMP = re.compile(rb"(\d{2})/([A-Z][a-z]{2})/(\d{4}):(\d{2}):(\d{2}):(\d{2}) ([+-])(\d{2})(\d{2})")
+
+_PLAYLISTS = (".m3u", ".xspf", ".m3u8", ".pls", ".vclt")
+_PAGES = (".xsl", ".json", ".html", ".css", ".ico", ".png", ".txt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessLine:
+    """One line. ``ended_s`` is its stamp; USER and REFERER are dropped at once."""
+
+    address: Address
+    ended_s: int
+    method: str
+    path: str  # without a query
+    status: int
+    bytes_sent: int | None
+    duration_s: int
+
+    @property
+    def started_s(self) -> int:
+        return self.ended_s - self.duration_s
+
+
+def parse_line(line: bytes) -> AccessLine:
+    """What a line says. Raises MalformedRecord.
+
+    Reasons: ``cut`` (at 1023 characters), ``no_duration`` (plain combined
+    format), ``stamp``, ``duration``, ``ip``, ``too_long``, ``malformed``.
+    """
+    if len(line) > MAX_LINE_BYTES:
+        raise MalformedRecord("too_long", f"A line of more than {MAX_LINE_BYTES} bytes.")
+    line = line.strip(b"\0\r\n")
+    head, request, numbers, agent, seconds = _split(line)
+    ip, _, stamp = head.partition(b" ")
+    if not ip or not ip.isascii():
+        raise MalformedRecord("ip", "A line without an address.")
+    duration_s = int(seconds)
+    if duration_s > MAX_DURATION_SECONDS:
+        raise MalformedRecord("duration", "A duration of more than one year.")
+    ended_s = _instant(stamp[stamp.rfind(b"[") + 1 :])
+    if ended_s < duration_s:
+        raise MalformedRecord("stamp", "A line of before 1970.")
+    method, _, target = request.partition(b" ")
+    status, bytes_sent = numbers
+    return AccessLine(
+        address=Address(ip=ip.decode("ascii"), agent=agent.decode("latin-1")),
+        ended_s=ended_s,
+        method=method.decode("latin-1"),
+        path=_path(target),
+        status=status,
+        bytes_sent=bytes_sent,
+        duration_s=duration_s,
+    )
+
+
+def stream_of(line: AccessLine, streams: Mapping[str, str]) -> tuple[str, str]:
+    """(stream, "") of a line that is listening, else ("", why it is not).
+
+    Listening is a GET that was answered 200 (206 to a range) with at least one
+    byte, on a mount that is a stream.
+    """
+    if line.method in ("SOURCE", "PUT"):
+        return "", "source_client"
+    if line.path.startswith("/admin/") or line.path == "/admin":
+        return "", "admin_page"
+    if line.method != "GET":
+        return "", "method"
+    stream = streams.get(line.path) or streams.get(unquote(line.path))
+    if stream is None:
+        if line.path.endswith(_PLAYLISTS):
+            return "", "playlist"
+        if line.path == "/" or line.path.endswith(_PAGES):
+            return "", "page"
+        return "", "other_mount"
+    if line.status not in (200, 206):
+        return "", f"status_{line.status}"
+    if line.bytes_sent == 0:
+        return "", "nothing_sent"
+    return stream, ""
+
+
+def _split(line: bytes) -> tuple[bytes, bytes, tuple[int, int | None], bytes, bytes]:
+    """Head, request, (status, bytes), agent, seconds. Plain lines without a regular expression."""
+    parts = line.split(b'"')
+    if len(parts) == 7 and b"\\" not in line:
+        head, request, numbers, _, between, agent, seconds = parts
+        seconds = seconds[1:]
+        if between == b" " and parts[6][:1] == b" " and seconds.isdigit() and head[-2:] == b"] ":
+            found = numbers.split(b" ")
+            if len(found) == 4 and len(found[1]) == 3 and found[1].isdigit():
+                if found[2].isdigit():
+                    return head[:-2], request, (int(found[1]), int(found[2])), agent, _short(seconds)
+                if found[2] == b"-":
+                    return head[:-2], request, (int(found[1]), None), agent, _short(seconds)
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise _refusal(line)
+    ip, stamp, sent = match["ip"], match["stamp"], match["bytes"]
+    numbers = (int(match["status"]), None if sent == b"-" else int(sent[:20]))
+    return ip + b" [" + stamp, match["request"], numbers, match["agent"], _short(match["seconds"])
+
+
+def _short(seconds: bytes) -> bytes:
+    if len(seconds) > 12:
+        raise MalformedRecord("duration", "A duration of more than one year.")
+    return seconds
+
+
+def _refusal(line: bytes) -> MalformedRecord:
+    if _WITHOUT_SECONDS.fullmatch(line):
+        return MalformedRecord(
+            "no_duration", "A line of the plain combined format: without its duration its start is unknown."
+        )
+    if len(line) >= CUT_LINE_CHARACTERS:
+        return MalformedRecord("cut", f"Icecast cut this line at {CUT_LINE_CHARACTERS} characters.")
+    return MalformedRecord("malformed", "A line that does not follow Icecast's format.")
+
+
+def _path(target: bytes) -> str:
+    path = target.rpartition(b" ")[0] if b" HTTP/" in target else target
+    path = path.partition(b"?")[0]
+    try:
+        return path.decode("utf-8")
+    except UnicodeDecodeError:
+        return path.decode("latin-1")
+
+
+_minutes: dict[bytes, int] = {}
+"""Epoch second of each minute with its offset, seen lately: a log has few of them."""
+
+REMEMBERED_MINUTES = 4096
+
+
+def _instant(stamp: bytes) -> int:
+    """Epoch seconds of ``22/Nov/2026:01:48:42 +0000``. Raises MalformedRecord."""
+    if len(stamp) == 26:
+        minute = _minutes.get(stamp[:17] + stamp[20:])
+        second = stamp[18:20]
+        if minute is not None and stamp[17:18] == b":" and second.isdigit() and second <= b"60":
+            return minute + int(second)
+    match = _STAMP.fullmatch(stamp)
+    if match is None or match[2] not in _MONTHS:
+        raise MalformedRecord("stamp", "A stamp that is not of the form 22/Nov/2026:01:48:42 +0000.")
+    day, year, hour, minute_of, second, offset_h, offset_m = (int(match[n]) for n in (1, 3, 4, 5, 6, 8, 9))
+    month = _MONTHS[match[2]]
+    if year < 1970 or not 1 <= day <= calendar.monthrange(year, month)[1]:
+        raise MalformedRecord("stamp", "A stamp with a day that does not exist.")
+    if hour > 23 or minute_of > 59 or second > 60 or offset_h > 14 or offset_m > 59:
+        raise MalformedRecord("stamp", "A stamp with a time that does not exist.")
+    offset = (offset_h * 60 + offset_m) * (1 if match[7] == b"+" else -1)
+    at = calendar.timegm((year, month, day, hour, minute_of, 0)) - offset * 60
+    if len(_minutes) >= REMEMBERED_MINUTES:
+        _minutes.clear()
+    _minutes[stamp[:17] + stamp[20:]] = at
+    return at + second
+
+
+# --- reading whole files ------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class LogChunk:
+    """What some thousand lines of a log say, in columns, in the order of the lines.
+
+    ``stream`` holds indices into the streams' slugs, ``who`` into
+    ``addresses``. ``offset`` is the (decompressed) byte behind the chunk's
+    last line. ``first_ms`` and ``last_ms`` bound the stamps of all its lines,
+    listening or not; 0 where no line could be read.
+    """
+
+    offset: int
+    started_ms: list[int] = field(default_factory=list)
+    ended_ms: list[int] = field(default_factory=list)
+    stream: list[int] = field(default_factory=list)
+    who: list[int] = field(default_factory=list)
+    addresses: list[Address] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    first_ms: int = 0
+    last_ms: int = 0
+
+
+def read_chunks(
+    log: IO[bytes], streams: Mapping[str, str], *, offset: int = 0, chunk_bytes: int = CHUNK_BYTES
+) -> Iterator[LogChunk]:
+    """The chunks of an open log from ``offset`` to its end, a last line without its newline included."""
+    slugs = sorted(set(streams.values()))
+    numbers = {slug: number for number, slug in enumerate(slugs)}
+    requests: dict[bytes, tuple[int, str]] = {}
+    rest = b""
+    while block := log.read(chunk_bytes):
+        lines = (rest + block).split(b"\n")
+        rest = lines.pop()
+        if len(rest) > MAX_LINE_BYTES:
+            lines.append(rest)  # refused as too long; what follows it on the line is refused too
+            offset -= 1
+            rest = b""
+        offset += sum(map(len, lines)) + len(lines)
+        yield _parsed(lines, offset, streams, numbers, requests)
+    if rest:
+        yield _parsed([rest], offset + len(rest), streams, numbers, requests)
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """The file's lines as bytes, decompressed where its name ends in ``.gz``."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")
+    return path.open("rb")
+
+
+def _parsed(
+    lines: Sequence[bytes],
+    offset: int,
+    streams: Mapping[str, str],
+    numbers: Mapping[str, int],
+    requests: dict[bytes, tuple[int, str]],
+) -> LogChunk:
+    chunk = LogChunk(offset=offset)
+    known: dict[tuple[bytes, bytes], int] = {}
+    counts: dict[str, int] = {}
+    started_ms, ended_ms, stream, who = chunk.started_ms, chunk.ended_ms, chunk.stream, chunk.who
+    first_s = last_s = 0
+    read = 0
+    for line in lines:
+        if not line:
+            continue
+        read += 1
+        try:
+            head, request, (status, sent), agent, seconds = _split(line.rstrip(b"\r"))
+            ip, _, stamp = head.partition(b" ")
+            ended_s = _instant(stamp[stamp.rfind(b"[") + 1 :])
+            duration_s = int(seconds)
+            if duration_s > MAX_DURATION_SECONDS or ended_s < duration_s or not ip.isascii() or not ip:
+                raise MalformedRecord("malformed")
+        except MalformedRecord:
+            # The slow reading says why, or reads what only it can read.
+            taken = _parsed_slowly(line, streams, counts)
+            if taken is None:
+                continue
+            ended_s = taken.ended_s
+            number, reason = _placed(taken, streams, numbers)
+            duration_s = taken.duration_s
+            ip, agent = taken.address.ip.encode("ascii"), taken.address.agent.encode("latin-1")
+        else:
+            key = b"%b %d %b" % (request, status, b"0" if sent == 0 else b"")
+            placed = requests.get(key)
+            if placed is None:
+                placed = _placed(parse_line(line), streams, numbers)
+                if len(requests) < REMEMBERED_MINUTES:
+                    requests[key] = placed
+            number, reason = placed
+        if not first_s or ended_s < first_s:
+            first_s = ended_s
+        if ended_s > last_s:
+            last_s = ended_s
+        if reason:
+            counts[reason] = counts.get(reason, 0) + 1
+            continue
+        index = known.get((ip, agent))
+        if index is None:
+            index = known[ip, agent] = len(chunk.addresses)
+            chunk.addresses.append(Address(ip=ip.decode("ascii"), agent=agent.decode("latin-1")))
+        stream.append(number)
+        who.append(index)
+        ended_ms.append(ended_s * MS)
+        started_ms.append((ended_s - duration_s) * MS)
+    chunk.first_ms, chunk.last_ms = first_s * MS, last_s * MS
+    chunk.counts = {"read": read, "kept": len(stream), **counts}
+    return chunk
+
+
+def _parsed_slowly(line: bytes, streams: Mapping[str, str], counts: dict[str, int]) -> AccessLine | None:
+    try:
+        return parse_line(line)
+    except MalformedRecord as error:
+        name = f"refused_{error.reason}"
+        counts[name] = counts.get(name, 0) + 1
+        return None
+
+
+def _placed(line: AccessLine, streams: Mapping[str, str], numbers: Mapping[str, int]) -> tuple[int, str]:
+    stream, reason = stream_of(line, streams)
+    return (-1, f"skipped_{reason}") if reason else (numbers[stream], "")
+
+
+# --- following ----------------------------------------------------------------------------------
+
+HEAD_BYTES = MAX_LINE_BYTES + 2
+"""Enough for the first line, which tells a log from the one that took its place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """A file as it lies there now. ``print`` names its first line, '' until that is complete."""
+
+    path: Path
+    inode: str
+    size: int
+    print: str
+    first_s: int
+
+
+class AccessLogSource(PullSource):
+    """Follows an access log through its rotations.
+
+    A log tells of a socket when it ends, so nobody is seen listening now, and
+    what it says of an hour is only complete when the last of that hour's
+    listeners has left.
+    """
+
+    options = {"path": str, "start_at": str, "poll_seconds": (int, float)}
+    follows_open_sessions = False
+    late_seconds = 24 * 3600
+    """A radio set left on for a day is told of when it is switched off."""
+
+    def configure(self, *, path: str = "", start_at: str = "end", poll_seconds: float = 5.0) -> None:
+        """Takes the options; raises ConfigurationError. The file is not opened yet."""
+        if not path or not os.path.isabs(path):
+            raise ConfigurationError(f"Option 'path' of source {self.name!r} must be an absolute path.")
+        if start_at not in ("end", "beginning"):
+            raise ConfigurationError(
+                f"Option 'start_at' of source {self.name!r} is {start_at!r}. Allowed: end, beginning."
+            )
+        if not 0 < poll_seconds <= 3600:
+            raise ConfigurationError(
+                f"Option 'poll_seconds' of source {self.name!r} is {poll_seconds!r}; "
+                "expected 0 to 3600 seconds, 0 excluded."
+            )
+        self.interval_seconds = float(poll_seconds)
+        self._path = Path(path)
+        self._start_at = start_at
+        self._was_absent = False
+
+    def pull(self, cursor: Mapping[str, Any], *, now_ms: int) -> Report:
+        """The lines that came since ``cursor``. Raises SourceUnavailable."""
+        try:
+            return self._pull(dict(cursor), now_ms)
+        except OSError as error:
+            self._was_absent = self._was_absent or isinstance(error, FileNotFoundError)
+            raise SourceUnavailable(
+                f"Source {self.name!r}: the log at its 'path' cannot be read ({type(error).__name__}). "
+                "The collector's user needs to read the file and to search its folder."
+            ) from None
+
+    def _pull(self, cursor: dict[str, Any], now_ms: int) -> Report:
+        follow = _Following(cursor, now_ms)
+        if not cursor:
+            follow.begin(_seen(self._path), at_end=self._start_at == "end" and not self._was_absent)
+        budget = PULL_BYTES
+        while budget > 0:
+            current = _seen_or_none(self._path)
+            file = follow.find(current, self._path)
+            if file is None:
+                if current is None:
+                    raise FileNotFoundError
+                follow.lose()
+                follow.turn_to(current, self._path)
+                continue
+            is_over = file.inode != (current.inode if current else "") and bool(current and current.print)
+            taken = self._take(follow, file, budget, is_over=is_over)
+            budget -= taken
+            if taken == 0:
+                if not is_over or current is None:
+                    return self._report(follow, now_ms, more=False)
+                follow.turn_to(current, self._path)
+        return self._report(follow, now_ms, more=True)
+
+    def _take(self, follow: _Following, file: _File, budget: int, *, is_over: bool) -> int:
+        """How many bytes of whole lines were read; a last line without newline only where the file is over."""
+        with file.path.open("rb") as log:
+            log.seek(follow.offset)
+            block = log.read(max(budget, HEAD_BYTES))
+        end = block.rfind(b"\n") + 1
+        if not end and (len(block) > MAX_LINE_BYTES or (is_over and block)):
+            end = len(block)  # an endless line is refused, the last of a finished file is a line
+        for line in block[:end].split(b"\n"):
+            if line:
+                follow.hear(line, self.streams, self.trusted_proxies)
+        follow.offset += end
+        if end and not follow.print:
+            follow.name(file)
+        return end
+
+    def _report(self, follow: _Following, now_ms: int, *, more: bool) -> Report:
+        newest_ms = max(follow.newest_s * MS, follow.since_ms)
+        until_ms = min(newest_ms, now_ms) if more else now_ms
+        since_ms = min(follow.since_ms, until_ms)
+        slugs = sorted(set(self.streams.values()))
+        return Report(
+            source=self.name,
+            observations=follow.observations,
+            heard=[Heard(stream=slug, started_ms=since_ms, ended_ms=until_ms) for slug in slugs],
+            cursor=follow.cursor(until_ms),
+            counts=follow.counts,
+            more=more,
+        )
+
+
+class _Following:
+    """Where in which file the following stands, and what this pull has brought."""
+
+    def __init__(self, cursor: Mapping[str, Any], now_ms: int) -> None:
+        self.inode = str(cursor.get("inode", ""))
+        self.print = str(cursor.get("print", ""))
+        self.first_s = int(cursor.get("first_s", 0))
+        self.offset = int(cursor.get("offset", 0))
+        self.since_ms = int(cursor.get("at_ms", now_ms))
+        self.done: list[str] = list(cursor.get("done", ()))
+        self.newest_s = 0
+        self.observations: list[Observation] = []
+        self.counts: dict[str, int] = {"read": 0, "kept": 0}
+
+    def cursor(self, at_ms: int) -> dict[str, Any]:
+        return {
+            "inode": self.inode,
+            "print": self.print,
+            "first_s": self.first_s,
+            "offset": self.offset,
+            "at_ms": at_ms,
+            "done": self.done[-REMEMBERED_FILES:],
+        }
+
+    def begin(self, file: _File, *, at_end: bool) -> None:
+        self.inode = file.inode
+        self.name(file)
+        self.offset = _behind_last_line(file) if at_end else 0
+        if not at_end and file.print:
+            self.since_ms = min(self.since_ms, file.first_s * MS)
+
+    def name(self, file: _File) -> None:
+        self.print, self.first_s = file.print, file.first_s
+
+    def find(self, current: _File | None, path: Path) -> _File | None:
+        """The file that is being read, wherever it lies now; None where it is gone."""
+        if current is not None and current.inode == self.inode and self._is(current):
+            return current
+        others = _siblings(path)
+        for file in others:
+            if file.inode == self.inode and self._is(file):
+                return file
+        if self.print:
+            for file in others:  # copytruncate: the copy goes on where we stood
+                if self._is(file):
+                    return file
+        return None
+
+    def _is(self, file: _File) -> bool:
+        return file.size >= self.offset and (not self.print or file.print == self.print)
+
+    def lose(self) -> None:
+        """The file is gone with what was not yet read of it: from then on nothing was heard."""
+        if self.print or self.offset:
+            self.counts["lost_files"] = self.counts.get("lost_files", 0) + 1
+            self.is_gap = True
+
+    is_gap = False
+
+    def turn_to(self, current: _File, path: Path) -> None:
+        """Goes on with the oldest file that was not read yet: a rotated one, or the log itself."""
+        if self.print:
+            self.done.append(self.print)
+        fresh = [
+            file
+            for file in _siblings(path)
+            if file.print
+            and file.print not in self.done
+            and file.print != current.print
+            and self.first_s <= file.first_s <= (current.first_s or file.first_s)
+            and self.first_s
+        ]
+        file = min(fresh, key=lambda one: one.first_s, default=current)
+        self.inode, self.offset = file.inode, 0
+        self.name(file)
+        if self.is_gap:
+            self.since_ms = max(self.since_ms, file.first_s * MS)
+            self.is_gap = False
+
+    def hear(self, line: bytes, streams: Mapping[str, str], trusted_proxies: Sequence[str]) -> None:
+        self.counts["read"] += 1
+        try:
+            access = parse_line(line)
+        except MalformedRecord as error:
+            self._count(f"refused_{error.reason}")
+            return
+        self.newest_s = max(self.newest_s, access.ended_s)
+        stream, reason = stream_of(access, streams)
+        if reason:
+            self._count(f"skipped_{reason}")
+            return
+        self.counts["kept"] += 1
+        self.observations.append(
+            Observation(
+                stream=stream,
+                started_ms=access.started_s * MS,
+                seen_ms=access.ended_s * MS,
+                ended=True,
+                address=access.address,
+                bytes_sent=access.bytes_sent,
+                identity_known=not urlauth.is_within(access.address.ip, trusted_proxies),
+            )
+        )
+
+    def _count(self, name: str) -> None:
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+
+def _siblings(path: Path) -> list[_File]:
+    """The rotated files beside a log: its name with something behind it, not compressed."""
+    found = []
+    for entry in os.scandir(path.parent):
+        if (
+            entry.name.startswith(path.name)
+            and entry.name != path.name
+            and not entry.name.endswith((".gz", ".bz2", ".xz", ".zst"))
+        ):
+            file = _seen_or_none(Path(entry.path))
+            if file is not None:
+                found.append(file)
+    return found
+
+
+def _seen_or_none(path: Path) -> _File | None:
+    try:
+        return _seen(path)
+    except (FileNotFoundError, IsADirectoryError):
+        return None
+
+
+def _seen(path: Path) -> _File:
+    with path.open("rb") as log:
+        head = log.read(HEAD_BYTES)
+        status = os.fstat(log.fileno())
+    line, newline, _ = head.partition(b"\n")
+    return _File(
+        path=path,
+        inode=f"{status.st_dev}:{status.st_ino}",
+        size=status.st_size,
+        print=_print(line) if newline else "",
+        first_s=_first_stamp(head) or int(status.st_mtime),
+    )
+
+
+def _print(line: bytes) -> str:
+    """A hash of what is no one's address or agent in a line: its stamp, request, numbers and length."""
+    parts = line.split(b'"')
+    open_parts = [parts[0][parts[0].find(b"[") :], *parts[1:3], parts[-1] if len(parts) > 3 else b""]
+    digest = hashlib.blake2b(b'"'.join(open_parts), digest_size=12)
+    return f"{digest.hexdigest()}-{len(line)}"
+
+
+def _first_stamp(head: bytes) -> int:
+    for line in head.split(b"\n")[:-1]:
+        try:
+            return parse_line(line).ended_s
+        except MalformedRecord:
+            continue
+    return 0
+
+
+def _behind_last_line(file: _File) -> int:
+    with file.path.open("rb") as log:
+        start = max(0, file.size - HEAD_BYTES)
+        log.seek(start)
+        return start + log.read(file.size - start).rfind(b"\n") + 1
