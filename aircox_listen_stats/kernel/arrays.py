@@ -1,0 +1,50 @@
+"""Ideas about arrays that the kernel shares: orders by value sorts, ranges laid end to end."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Bools", "Floats", "Ints", "order_of", "ranges", "totals"]
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+_USABLE_BITS = 63
+"""Bits of a non-negative int64."""
+
+
+def order_of(values: Ints) -> Ints:
+    """The stable order that sorts ``values``.
+
+    Value and position are packed into one integer and sorted by value, which
+    numpy does several times faster than an argsort; where the two do not fit
+    into 63 bits, a stable argsort does it.
+    """
+    size = len(values)
+    if size == 0:
+        return np.empty(0, dtype=np.int64)
+    position_bits = max(1, int(size - 1).bit_length())
+    low = int(values.min())
+    if (int(values.max()) - low).bit_length() + position_bits > _USABLE_BITS:
+        return np.argsort(values, kind="stable")
+    packed = (values - low) << position_bits
+    packed |= np.arange(size)
+    packed.sort()
+    packed &= (1 << position_bits) - 1
+    return packed
+
+
+def ranges(firsts: Ints, counts: Ints) -> Ints:
+    """``firsts[0], firsts[0] + 1, … `` (``counts[0]`` of them), then those of ``firsts[1]``, and so on."""
+    before = np.cumsum(counts) - counts
+    return np.arange(int(counts.sum())) + np.repeat(firsts - before, counts)
+
+
+def totals(values: npt.NDArray[np.generic], counts: Ints) -> Ints:
+    """The sums of consecutive runs of ``values``, ``counts`` long each; 0 for an empty run."""
+    sums = np.zeros(len(values) + 1, dtype=np.int64)
+    np.cumsum(values, out=sums[1:])
+    stops = np.cumsum(counts)
+    return sums[stops] - sums[stops - counts]

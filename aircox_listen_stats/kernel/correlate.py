@@ -1,0 +1,547 @@
+"""Sessions laid over airings: the audience of every airing, by sweeps over sorted arrays.
+
+Everything is exact in int64 milliseconds. Airings may overlap, come in any
+order and number; no step loops over sessions or airings.
+
+Listening time, concurrency, peak and curve are taken from the *parts* of
+sessions, what was heard; joined, left and stayed from their *hull*, for the
+sessions that have a part in the airing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .arrays import Bools, Floats, Ints, order_of, ranges, totals
+
+__all__ = ["MINUTE_MS", "AudienceColumns", "Listening", "audience", "minute_curve", "minute_curves", "retained"]
+
+MINUTE_MS = 60_000
+
+_CHUNK = 1 << 22
+"""Rows that are compared at once: bounds the memory of a sweep, 2**22 rows are 32 MB a column."""
+
+_ROOM = 1 << 62
+"""Times of several listeners are laid end to end on one int64 axis no longer than this."""
+
+_PLACE_BITS = 32
+"""Concurrency and the place where it was reached share an int64: concurrency above, place below."""
+
+_NOBODY = -1
+"""``peak_at_ms`` of an airing that nobody heard."""
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Listening:
+    """The counted sessions of a stretch of time, as columns.
+
+    A part belongs to session ``part_session`` (its place in the session
+    columns); the parts of a session are disjoint. The hull of a session is
+    that of its parts. ``is_open`` sessions end, so far, at their last sighting.
+    Sorted sweeps are made when first asked for and kept.
+    """
+
+    part_started_ms: Ints
+    part_ended_ms: Ints
+    part_session: Ints
+    started_ms: Ints
+    ended_ms: Ints
+    is_open: Bools
+    listener: Ints
+    _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        parts = {len(self.part_started_ms), len(self.part_ended_ms), len(self.part_session)}
+        sessions = {len(self.started_ms), len(self.ended_ms), len(self.is_open), len(self.listener)}
+        if len(parts) > 1 or len(sessions) > 1:
+            raise ValueError(f"Columns of unequal length: parts {sorted(parts)}, sessions {sorted(sessions)}; expected one length each.")
+
+    def __len__(self) -> int:
+        return len(self.started_ms)
+
+    @classmethod
+    def whole(cls, *, started_ms: Ints, ended_ms: Ints, listener: Ints, is_open: Bools | None = None) -> Listening:
+        """Sessions of one part each; closed unless told."""
+        return cls(
+            part_started_ms=started_ms,
+            part_ended_ms=ended_ms,
+            part_session=np.arange(len(started_ms)),
+            started_ms=started_ms,
+            ended_ms=ended_ms,
+            is_open=np.zeros(len(started_ms), dtype=np.bool_) if is_open is None else is_open,
+            listener=listener,
+        )
+
+    @classmethod
+    def of_parts(cls, sessions: Iterable[tuple[int, Sequence[tuple[int, int]], bool]]) -> Listening:
+        """Sessions told one by one as ``(listener, parts, is_open)``."""
+        told = list(sessions)
+        pairs = np.array([pair for _, parts, _ in told for pair in parts], dtype=np.int64).reshape(-1, 2)
+        counts = np.array([len(parts) for _, parts, _ in told], dtype=np.int64)
+        return cls(
+            part_started_ms=pairs[:, 0],
+            part_ended_ms=pairs[:, 1],
+            part_session=np.repeat(np.arange(len(told)), counts),
+            started_ms=np.array([min(start for start, _ in parts) for _, parts, _ in told], dtype=np.int64),
+            ended_ms=np.array([max(end for _, end in parts) for _, parts, _ in told], dtype=np.int64),
+            is_open=np.array([is_open for _, _, is_open in told], dtype=np.bool_),
+            listener=np.array([listener for listener, _, _ in told], dtype=np.int64),
+        )
+
+    def only(self, mask: Bools) -> Listening:
+        """The sessions where ``mask`` is true."""
+        kept = mask[self.part_session]
+        return Listening(
+            part_started_ms=self.part_started_ms[kept],
+            part_ended_ms=self.part_ended_ms[kept],
+            part_session=(np.cumsum(mask) - 1)[self.part_session[kept]],
+            started_ms=self.started_ms[mask],
+            ended_ms=self.ended_ms[mask],
+            is_open=self.is_open[mask],
+            listener=self.listener[mask],
+        )
+
+    def together(self, other: Listening) -> Listening:
+        """The sessions of both, e.g. of two streams of one station."""
+        joined = {
+            column.name: np.concatenate((getattr(self, column.name), getattr(other, column.name)))
+            for column in fields(self)
+            if column.init
+        }
+        joined["part_session"][len(self.part_session) :] += len(self)
+        return Listening(**joined)
+
+    def later(self, delay_ms: int) -> Listening:
+        """The same with every instant ``delay_ms`` later (negative: earlier), as for a stream's delay."""
+        return Listening(
+            part_started_ms=self.part_started_ms + delay_ms,
+            part_ended_ms=self.part_ended_ms + delay_ms,
+            part_session=self.part_session,
+            started_ms=self.started_ms + delay_ms,
+            ended_ms=self.ended_ms + delay_ms,
+            is_open=self.is_open,
+            listener=self.listener,
+        )
+
+    def _keep(self, name: str, make: Callable[[], _Value]) -> _Value:
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+    @property
+    def parts(self) -> Parts:
+        """The parts that are not empty, by start."""
+        return self._keep("parts", lambda: _parts(self))
+
+    @property
+    def sweep(self) -> Sweep:
+        """Concurrency over time."""
+        return self._keep("sweep", lambda: _sweep(self.parts))
+
+    @property
+    def hulls(self) -> Hulls:
+        """From where to where each session reaches, and the silences between its parts."""
+        return self._keep("hulls", lambda: _hulls(self.parts, self.is_open))
+
+    @property
+    def heard(self) -> Union:
+        """When each listener heard anything: the union of all of that listener's parts."""
+        return self._keep("heard", lambda: _union_by_listener(self.parts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AudienceColumns:
+    """One element for each airing. Times in milliseconds, people in heads.
+
+    ``inherited + joined == sessions == left + kept``. ``peak_at_ms`` is the
+    first instant of the peak within the airing, -1 where nobody listened.
+    """
+
+    listening_ms: Ints
+    sessions: Ints
+    listeners: Ints
+    peak: Ints
+    peak_at_ms: Ints
+    at_start: Ints
+    at_end: Ints
+    inherited: Ints
+    joined: Ints
+    left: Ints
+    kept: Ints
+    stayed: Ints
+
+    def __len__(self) -> int:
+        return len(self.listening_ms)
+
+
+def audience(listening: Listening, starts_ms: Ints, ends_ms: Ints) -> AudienceColumns:
+    """Who heard each of the airings ``[starts_ms, ends_ms)``.
+
+    Zeros for an airing of no length and where nobody listened.
+    """
+    starts = np.asarray(starts_ms, dtype=np.int64)
+    ends = np.asarray(ends_ms, dtype=np.int64)
+    lasts = ends > starts
+    if not lasts.all():
+        return _with_empty_airings(listening, starts, ends, lasts)
+    if len(listening.parts.started_ms) == 0 or len(starts) == 0:
+        return _nobody(len(starts))
+    order = order_of(starts)
+    by_start = _audience_by_start(listening, starts[order], ends[order])
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return AudienceColumns(**{name: values[back] for name, values in by_start.items()})
+
+
+def minute_curve(listening: Listening, start_ms: int, end_ms: int) -> Floats:
+    """Mean audience of each minute from ``start_ms``; the last one's over what is left of it."""
+    return minute_curves(listening, np.array([start_ms]), np.array([end_ms]))[0]
+
+
+def minute_curves(listening: Listening, starts_ms: Ints, ends_ms: Ints) -> list[Floats]:
+    """:func:`minute_curve` of several airings at once."""
+    starts = np.asarray(starts_ms, dtype=np.int64)
+    ends = np.maximum(np.asarray(ends_ms, dtype=np.int64), starts)
+    minutes = _minutes(starts, ends)
+    begins = np.repeat(starts, minutes) + ranges(np.zeros_like(minutes), minutes) * MINUTE_MS
+    stops = np.minimum(begins + MINUTE_MS, np.repeat(ends, minutes))
+    sweep = listening.sweep
+    means = (sweep.heard_until(stops) - sweep.heard_until(begins)) / np.maximum(stops - begins, 1)
+    return np.split(means, np.cumsum(minutes)[:-1]) if len(minutes) else []
+
+
+def retained(listening: Listening, start_ms: int, end_ms: int) -> Ints:
+    """Of those who hear the instant ``start_ms``, how many are still there at each whole minute before ``end_ms``.
+
+    The first element is the audience at the start. Who pauses and comes back
+    within the session stays; who is open at the last sighting stays.
+    """
+    parts = listening.parts
+    instants = np.arange(start_ms, max(start_ms, end_ms), MINUTE_MS)
+    if len(parts.started_ms) == 0:
+        return np.zeros(len(instants), dtype=np.int64)
+    begun = slice(
+        np.searchsorted(parts.started_ms, start_ms - parts.longest_ms, side="left"),
+        np.searchsorted(parts.started_ms, start_ms, side="right"),
+    )
+    present = parts.session[begun][parts.ended_ms[begun] > start_ms]
+    leavers = present[~listening.is_open[present]]
+    gone_at = np.sort(listening.hulls.of_session_ended_ms[leavers])
+    return len(present) - np.searchsorted(gone_at, instants, side="right")
+
+
+# The sweeps --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Parts:
+    """Parts by start. ``is_single``: no session has more than one."""
+
+    started_ms: Ints
+    ended_ms: Ints
+    session: Ints
+    listener: Ints
+    is_single: bool
+    longest_ms: int
+    count_of_sessions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sweep:
+    """Tune-ins and tune-outs in the order of time, a tune-out before a tune-in of the same instant.
+
+    ``events`` are packed ``(instant - base_ms) << 1 | is_tune_in``; element
+    ``k`` of the other two stands for the first ``k`` events: ``running`` how
+    many listen after them, ``moments`` the sum of the tune-ins' instants less
+    the tune-outs'.
+    """
+
+    base_ms: int
+    events: Ints
+    running: Ints
+    moments: Ints
+
+    def before(self, instants: Ints) -> Ints:
+        """The number of events before each instant."""
+        return np.searchsorted(self.events, (instants - self.base_ms) << 1)
+
+    def up_to(self, instants: Ints) -> Ints:
+        """The number of events before or at each instant."""
+        return np.searchsorted(self.events, (instants - self.base_ms + 1) << 1)
+
+    def heard_until(self, instants: Ints) -> Ints:
+        """Listening milliseconds of all before each instant."""
+        done = self.before(instants)
+        return (instants - self.base_ms) * self.running[done] - self.moments[done]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pairs:
+    """Intervals by start, with their ends in that order and sorted."""
+
+    starts: Ints
+    ends: Ints
+    sorted_ends: Ints
+
+    def begun_before(self, instants: Ints) -> Ints:
+        return np.searchsorted(self.starts, instants, side="left")
+
+    def begun_by(self, instants: Ints) -> Ints:
+        return np.searchsorted(self.starts, instants, side="right")
+
+    def ended_before(self, instants: Ints) -> Ints:
+        return np.searchsorted(self.sorted_ends, instants, side="left")
+
+    def ended_by(self, instants: Ints) -> Ints:
+        return np.searchsorted(self.sorted_ends, instants, side="right")
+
+    def inside(self, starts: Ints, ends: Ints) -> Ints:
+        """How many begin after ``starts`` and end before ``ends``."""
+        first = self.begun_by(starts)
+        counts = np.maximum(self.begun_before(ends) - first, 0)
+        found = np.empty(len(starts), dtype=np.int64)
+        for airings in _chunks(counts):
+            length = counts[airings]
+            rows = ranges(first[airings], length)
+            found[airings] = totals(self.ends[rows] < np.repeat(ends[airings], length), length)
+        return found
+
+    def covering(self, starts: Ints, ends: Ints) -> Ints:
+        """How many begin at ``starts`` or before and end at ``ends`` or after.
+
+        All, less those that begin later, less those that end earlier, and
+        those that do both were taken off twice.
+        """
+        if len(self.starts) == 0:
+            return np.zeros(len(starts), dtype=np.int64)
+        return self.begun_by(starts) - self.ended_before(ends) + self.inside(starts, ends)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Hulls:
+    """The hulls of closed and of open sessions, and the silences between parts of one session."""
+
+    closed: Pairs
+    still_open: Pairs
+    silences: Pairs
+    of_session_ended_ms: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Union:
+    """Disjoint stretches of each listener, by listener (numbered from 0), then start."""
+
+    person: Ints
+    started_ms: Ints
+    ended_ms: Ints
+    stretches: Pairs
+    silences: Pairs  # between two stretches of one listener
+
+    def met(self, starts: Ints, ends: Ints) -> Ints:
+        """The number of distinct listeners who heard something of each interval.
+
+        The stretches that touch the interval, less one for each pair of
+        neighbours that both touch it: their silence lies inside.
+        """
+        touching = self.stretches.begun_before(ends) - self.stretches.ended_by(starts)
+        return touching - self.silences.inside(starts, ends)
+
+
+def _parts(listening: Listening) -> Parts:
+    heard = listening.part_ended_ms > listening.part_started_ms
+    starts, ends, session = listening.part_started_ms, listening.part_ended_ms, listening.part_session
+    if not heard.all():
+        starts, ends, session = starts[heard], ends[heard], session[heard]
+    if not np.all(starts[1:] >= starts[:-1]):
+        order = order_of(starts)
+        starts, ends, session = starts[order], ends[order], session[order]
+    each = np.bincount(session, minlength=1)
+    return Parts(
+        started_ms=starts,
+        ended_ms=ends,
+        session=session,
+        listener=listening.listener[session],
+        is_single=bool(each.max() <= 1),
+        longest_ms=int((ends - starts).max(initial=0)),
+        count_of_sessions=len(listening),
+    )
+
+
+def _sweep(parts: Parts) -> Sweep:
+    size = len(parts.started_ms)
+    base = int(parts.started_ms[0]) if size else 0
+    events = np.empty(2 * size, dtype=np.int64)
+    np.subtract(parts.started_ms, base, out=events[:size])
+    np.subtract(parts.ended_ms, base, out=events[size:])
+    events <<= 1
+    events[:size] |= 1
+    events.sort()
+    step = (events & 1) * 2 - 1
+    running = np.zeros(2 * size + 1, dtype=np.int64)
+    moments = np.zeros(2 * size + 1, dtype=np.int64)
+    np.cumsum(step, out=running[1:])
+    step *= events >> 1
+    np.cumsum(step, out=moments[1:])
+    return Sweep(base_ms=base, events=events, running=running, moments=moments)
+
+
+def _hulls(parts: Parts, is_open: Bools) -> Hulls:
+    starts, ends, session = parts.started_ms, parts.ended_ms, parts.session
+    ended = np.zeros(parts.count_of_sessions, dtype=np.int64)
+    if parts.is_single:
+        silences = _pairs(starts[:0], ends[:0])
+    else:
+        order = order_of(session)  # stable: parts of a session stay by start
+        starts, ends, session = starts[order], ends[order], session[order]
+        first = np.concatenate(([True], session[1:] != session[:-1]))
+        silences = _pairs(ends[:-1][~first[1:]], starts[1:][~first[1:]])
+        ends = np.maximum.reduceat(ends, np.flatnonzero(first))
+        starts, session = starts[first], session[first]
+    ended[session] = ends
+    is_open = is_open[session]
+    if not is_open.any():
+        return Hulls(
+            closed=_pairs(starts, ends), still_open=_pairs(starts[:0], ends[:0]), silences=silences, of_session_ended_ms=ended
+        )
+    return Hulls(
+        closed=_pairs(starts[~is_open], ends[~is_open]),
+        still_open=_pairs(starts[is_open], ends[is_open]),
+        silences=silences,
+        of_session_ended_ms=ended,
+    )
+
+
+def _pairs(starts: Ints, ends: Ints) -> Pairs:
+    if not np.all(starts[1:] >= starts[:-1]):
+        order = order_of(starts)
+        starts, ends = starts[order], ends[order]
+    return Pairs(starts=starts, ends=ends, sorted_ends=np.sort(ends))
+
+
+def _union_by_listener(parts: Parts) -> Union:
+    person, order = _by_listener(parts.listener)
+    starts, ends = parts.started_ms[order], parts.ended_ms[order]
+    first = np.ones(len(order), dtype=np.bool_)
+    if len(order):
+        low = int(starts.min())
+        room = int(ends.max()) - low + 1
+        several = max(1, _ROOM // room)
+        for lowest in range(0, int(person[-1]) + 1, several):
+            slot = slice(*np.searchsorted(person, (lowest, lowest + several)))
+            shift = (person[slot] - lowest) * room - low
+            latest = np.maximum.accumulate(ends[slot] + shift)[:-1]
+            first[slot] = np.concatenate(([True], starts[slot][1:] + shift[1:] > latest))
+    if not first.all():
+        at = np.flatnonzero(first)
+        person, starts, ends = person[at], starts[at], np.maximum.reduceat(ends, at)
+    again = person[1:] == person[:-1]
+    return Union(
+        person=person,
+        started_ms=starts,
+        ended_ms=ends,
+        stretches=_pairs(starts, ends),
+        silences=_pairs(ends[:-1][again], starts[1:][again]),
+    )
+
+
+def _by_listener(listener: Ints) -> tuple[Ints, Ints]:
+    """Listeners numbered from 0, ascending, and the order that puts rows so; equal ones keep their order."""
+    if len(listener) == 0:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    rough = np.argsort(listener)
+    number = np.cumsum(np.concatenate(([0], np.diff(listener[rough]) != 0)))
+    packed = number << _PLACE_BITS | rough
+    packed.sort()
+    return packed >> _PLACE_BITS, packed & ((1 << _PLACE_BITS) - 1)
+
+
+# The counts --------------------------------------------------------------------------------------
+
+
+def _audience_by_start(listening: Listening, starts: Ints, ends: Ints) -> dict[str, Ints]:
+    """The columns for airings that last and come by start, for listening that is not empty."""
+    sweep, hulls = listening.sweep, listening.hulls
+    from_start, until_end = sweep.up_to(starts), sweep.before(ends)
+    peak, peak_at = _peaks(sweep, from_start, until_end, starts)
+    closed, still_open = hulls.closed, hulls.still_open
+    # Sessions whose hull spans the airing but who were silent all through it did not meet it.
+    silent = hulls.silences.covering(starts, ends)
+    begun_before = closed.begun_before(starts) + still_open.begun_before(starts)
+    ended_by = closed.ended_by(starts) + still_open.ended_by(starts)
+    inherited = begun_before - ended_by - silent
+    joined = closed.begun_before(ends) + still_open.begun_before(ends) - begun_before
+    left = closed.ended_by(ends) - closed.ended_by(starts)
+    stayed_open = still_open.begun_by(starts) - still_open.ended_by(starts)
+    return {
+        "listening_ms": sweep.heard_until(ends) - sweep.heard_until(starts),
+        "sessions": inherited + joined,
+        "listeners": listening.heard.met(starts, ends),
+        "peak": peak,
+        "peak_at_ms": peak_at,
+        "at_start": sweep.running[from_start],
+        "at_end": sweep.running[until_end],
+        "inherited": inherited,
+        "joined": joined,
+        "left": left,
+        "kept": inherited + joined - left,
+        "stayed": closed.covering(starts, ends) + stayed_open - silent,
+    }
+
+
+def _peaks(sweep: Sweep, from_start: Ints, until_end: Ints, starts: Ints) -> tuple[Ints, Ints]:
+    """The highest concurrency in each airing and its first instant.
+
+    An airing sees the states after its ``from_start``-th to ``until_end``-th
+    event. Each state is packed with its place counted backwards, so that one
+    range maximum gives the value and the first place of it.
+    """
+    low, high = int(from_start.min()), int(until_end.max())
+    last_place = (1 << _PLACE_BITS) - 1
+    states = np.empty(high - low + 2, dtype=np.int64)
+    np.left_shift(sweep.running[low : high + 1], _PLACE_BITS, out=states[:-1])
+    states[:-1] |= np.arange(last_place, last_place - (high - low + 1), -1)
+    states[-1] = 0  # so that the last range may be closed
+    bounds = np.empty(2 * len(starts), dtype=np.int64)
+    bounds[0::2] = from_start - low
+    bounds[1::2] = until_end + 1 - low
+    best = np.maximum.reduceat(states, bounds)[0::2]
+    peak = best >> _PLACE_BITS
+    place = last_place - (best & last_place) + low
+    instant = sweep.base_ms + (sweep.events[np.maximum(place - 1, 0)] >> 1)
+    peak_at = np.where(place == from_start, starts, instant)
+    return peak, np.where(peak > 0, peak_at, _NOBODY)
+
+
+def _nobody(size: int) -> AudienceColumns:
+    columns = {column.name: np.zeros(size, dtype=np.int64) for column in fields(AudienceColumns)}
+    columns["peak_at_ms"] = np.full(size, _NOBODY, dtype=np.int64)
+    return AudienceColumns(**columns)
+
+
+def _with_empty_airings(listening: Listening, starts: Ints, ends: Ints, lasts: Bools) -> AudienceColumns:
+    result = _nobody(len(starts))
+    heard = audience(listening, starts[lasts], ends[lasts])
+    for column in fields(AudienceColumns):
+        getattr(result, column.name)[lasts] = getattr(heard, column.name)
+    return result
+
+
+def _minutes(starts: Ints, ends: Ints) -> Ints:
+    return -((starts - ends) // MINUTE_MS)
+
+
+def _chunks(counts: Ints) -> Iterable[slice]:
+    """Slices of ``counts`` that each sum to about a chunk, a large one alone."""
+    done = np.cumsum(counts)
+    first = 0
+    while first < len(counts):
+        so_far = int(done[first] - counts[first])
+        stop = max(first + 1, int(np.searchsorted(done, so_far + _CHUNK, side="right")))
+        yield slice(first, stop)
+        first = stop

@@ -1,0 +1,96 @@
+"""The listener key: where an address ends.
+
+An address and an agent go in, a number comes out that names the listener for
+as long as the secret lives and cannot be turned back without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import re
+
+import numpy as np
+
+from .arrays import Ints
+from .types import Address
+
+__all__ = ["household_key", "household_keys", "listener_key", "normalise_agent", "normalise_ip"]
+
+KEY_BITS = 63
+"""Width of a key: what a signed BIGINT holds without going negative."""
+
+_MASK_63 = (1 << KEY_BITS) - 1
+_MASK_64 = (1 << 64) - 1
+
+# Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014: SplitMix64.
+_GOLDEN_GAMMA = 0x9E3779B97F4A7C15
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+
+_NO_AGENT = frozenset({"", "-", "Unknown"})
+"""How Icecast 2.4.4 spells a missing agent: access log and callbacks ``-``, listclients ``Unknown``."""
+
+_NOT_KEPT = re.compile(r"[^A-Za-z0-9]+")
+
+
+def normalise_agent(agent: str) -> str:
+    """The agent's ASCII letters and digits, '' where there is none.
+
+    Access log, listclients and callbacks of one server spell the rest of the
+    same agent differently (dots, entities, raw bytes); this much they share.
+    """
+    agent = agent.strip()
+    return "" if agent in _NO_AGENT else _NOT_KEPT.sub("", agent)
+
+
+def normalise_ip(ip: str) -> str:
+    """The address in its one canonical spelling, IPv4-mapped IPv6 as IPv4.
+
+    What is no address comes back trimmed and in lower case: a strange source
+    must not lose a listener.
+    """
+    text = ip.strip().lower().removeprefix("[").removesuffix("]").partition("%")[0]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return text
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address)
+
+
+def listener_key(address: Address, secret: bytes) -> int:
+    """A number of 63 bits for the listener at ``address`` under ``secret``.
+
+    HMAC-SHA256 over the normalised address, a NUL and the normalised agent.
+    Raises ValueError for an empty secret, under which a key could be turned
+    back by trying all addresses.
+    """
+    if not secret:
+        raise ValueError("The secret is empty; expected random bytes, 32 of them or more.")
+    told = f"{normalise_ip(address.ip)}\0{normalise_agent(address.agent)}".encode("utf-8", "surrogateescape")
+    digest = hmac.new(secret, told, hashlib.sha256).digest()
+    return int.from_bytes(digest[:8], "big") & _MASK_63
+
+
+def household_key(listener: int, lane: int) -> int:
+    """The key of the household's member in ``lane``; lane 0 keeps ``listener``."""
+    if lane == 0:
+        return listener
+    mixed = (listener + lane * _GOLDEN_GAMMA) & _MASK_64
+    mixed = ((mixed ^ (mixed >> 30)) * _MIX_1) & _MASK_64
+    mixed = ((mixed ^ (mixed >> 27)) * _MIX_2) & _MASK_64
+    return (mixed ^ (mixed >> 31)) & _MASK_63
+
+
+def household_keys(listener: Ints, lane: Ints) -> Ints:
+    """:func:`household_key` of whole columns."""
+    keys = np.array(listener, dtype=np.int64)
+    members = np.flatnonzero(lane)
+    mixed = keys[members].astype(np.uint64) + np.asarray(lane)[members].astype(np.uint64) * np.uint64(_GOLDEN_GAMMA)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(_MIX_1)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(_MIX_2)
+    keys[members] = ((mixed ^ (mixed >> np.uint64(31))) & np.uint64(_MASK_63)).astype(np.int64)
+    return keys
