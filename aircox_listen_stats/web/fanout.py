@@ -1,0 +1,135 @@
+"""One message to many sockets: offered to each in turn, waited for by nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import types
+from collections.abc import Awaitable, Callable, Generator
+from functools import partial
+from typing import Any
+
+LAST_WORD_SECONDS = 1.0
+"""At most one message to a socket in this time (the documented rate)."""
+DROP_SECONDS = 10.0
+"""A socket that has not taken a frame for this time is dropped."""
+BREATH_SOCKETS = 128
+"""After so many sends the event loop gets a turn, a few milliseconds' work: writes leave,
+accepts, closes and other pages go on."""
+
+Message = dict[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class Socket:
+    """One open websocket as the fan-out sees it.
+
+    ``send`` is the server's own ASGI callable. It is stepped by hand: where
+    the server's buffer has room it ends without suspending, and no task is
+    made. Only for a socket that blocks does a task wait, in everyone's place.
+    """
+
+    __slots__ = ("_drop", "_send", "blocked_at", "gone", "message", "sent_at", "task")
+
+    def __init__(self, send: Send, *, drop: Callable[[], None]) -> None:
+        self._send = send
+        self._drop = drop
+        self.message: Message | None = None  # the last one that the server was given
+        self.sent_at = 0.0
+        self.task: asyncio.Task[None] | None = None
+        self.blocked_at = 0.0
+        self.gone = False
+
+    def offer(self, message: Message, *, now: float) -> None:
+        """Gives ``message`` to the server; one that cannot be sent to any longer is ``gone``."""
+        self.message = message
+        self.sent_at = now
+        sending = self._send(message).__await__()
+        try:
+            awaited = next(sending)
+        except StopIteration:
+            return
+        except Exception:  # noqa: BLE001 - each server has its own error for a client that left
+            self.gone = True
+            return
+        self.blocked_at = now
+        self.task = asyncio.get_running_loop().create_task(_rest(awaited, sending))
+        self.task.add_done_callback(self._unblocked)
+
+    def leave(self) -> None:
+        """Forgets what still waits to be sent."""
+        self.gone = True
+        if self.task is not None:
+            self.task.cancel()
+
+    def drop(self) -> None:
+        """Ends a socket that does not take its frames."""
+        self.leave()
+        self._drop()
+
+    def _unblocked(self, task: asyncio.Task[None]) -> None:
+        self.task = None
+        if not task.cancelled() and task.exception() is not None:
+            self.gone = True
+
+
+@types.coroutine
+def _rest(awaited: Any, sending: Generator[Any, Any, None]) -> Generator[Any, Any, None]:
+    """The rest of a coroutine that was begun by hand and stopped at ``awaited``."""
+    while True:
+        try:
+            answer = yield awaited
+        except BaseException as error:  # noqa: BLE001 - handed on into the coroutine, as `await` does
+            step = partial(sending.throw, error)
+        else:
+            step = partial(sending.send, answer)
+        try:
+            awaited = step()
+        except StopIteration:
+            return
+
+
+class Circle:
+    """The sockets that see the same, and the message that all of them should have."""
+
+    def __init__(self) -> None:
+        self.sockets: dict[Socket, None] = {}
+        self.message: Message | None = None
+        self.announced_at = float("-inf")
+        self._behind = False
+
+    def announce(self, text: str, *, now: float) -> None:
+        """Makes ``text`` the message; encoded once, it goes out with the next :meth:`send`."""
+        self.message = {"type": "websocket.send", "text": text}
+        self.announced_at = now
+        self._behind = True
+
+    def welcome(self, socket: Socket) -> None:
+        """Takes a new socket in and gives it the message at once."""
+        self.sockets[socket] = None
+        if self.message is not None:
+            socket.offer(self.message, now=time.monotonic())
+            self._behind = self._behind or socket.task is not None
+
+    async def send(self, *, now: float) -> None:
+        """Offers the message to every socket that lacks it, and drops those that block too long."""
+        if self.message is None or not self._behind:
+            return
+        self._behind = False
+        sent = 0
+        for socket in tuple(self.sockets):
+            if socket.gone:
+                continue
+            if socket.task is not None:
+                self._behind = True
+                if now - socket.blocked_at >= DROP_SECONDS:
+                    socket.drop()
+            elif socket.message is not self.message:
+                if now - socket.sent_at < LAST_WORD_SECONDS:
+                    self._behind = True  # it has just had its snapshot
+                    continue
+                socket.offer(self.message, now=now)
+                self._behind = self._behind or socket.task is not None
+                sent += 1
+                if sent % BREATH_SOCKETS == 0:
+                    await asyncio.sleep(0)
