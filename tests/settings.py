@@ -79,7 +79,8 @@ if os.environ.get("LISTEN_STATS_TEST_REDIS"):
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-            "CONFIG": {"hosts": [os.environ["LISTEN_STATS_TEST_REDIS"]]},
+            # redis-py 8 gives up on idle sockets after 5 s unless it is told not to.
+            "CONFIG": {"hosts": [{"address": os.environ["LISTEN_STATS_TEST_REDIS"], "socket_timeout": None}]},
         }
     }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -109,7 +109,8 @@ def test_liquidsoap_streams_into_icecast_and_a_listener_is_counted(icecast_serve
     assert "Liquidsoap" in liquidsoap_playout.ask("version")
     wait_for(lambda: server.has_source("/live.mp3"))
     with httpx.stream("GET", f"{server.url}/live.mp3", headers={"User-Agent": "Proof/1"}) as answer:
-        assert next(answer.iter_bytes())
+        sound = answer.iter_bytes()  # held: a collected iterator hangs up
+        assert next(sound)
         wait_for(lambda: server.listeners("/live.mp3") == 1)
     wait_for(lambda: server.listeners("/live.mp3") == 0)
     wait_for(lambda: server.access_log.exists() and "Proof/1" in server.access_log.read_text())
