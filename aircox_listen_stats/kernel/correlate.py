@@ -15,12 +15,20 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from .arrays import Bools, Floats, Ints, order_of, ranges, totals
 
 __all__ = ["MINUTE_MS", "AudienceColumns", "Listening", "audience", "minute_curve", "minute_curves", "retained"]
 
 MINUTE_MS = 60_000
+SECOND_MS = 1000
+
+_SAMPLE = 64
+"""Instants that are looked at before all are."""
+
+_USABLE_BITS = 63
+"""Bits of a non-negative int64."""
 
 _CHUNK = 1 << 22
 """Rows that are compared at once: bounds the memory of a sweep, 2**22 rows are 32 MB a column."""
@@ -150,9 +158,19 @@ class Listening:
         return self._keep("hulls", lambda: _hulls(self.parts, self.is_open))
 
     @property
+    def people(self) -> People:
+        """The parts by listener."""
+        return self._keep("people", lambda: _people(self.parts))
+
+    @property
     def heard(self) -> Union:
         """When each listener heard anything: the union of all of that listener's parts."""
-        return self._keep("heard", lambda: _union_by_listener(self.parts))
+        return self._keep("heard", lambda: _union(self.people))
+
+    @property
+    def distinct(self) -> Distinct:
+        """What counts each listener of an airing once."""
+        return self._keep("distinct", lambda: _distinct(self.people))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -241,10 +259,11 @@ def retained(listening: Listening, start_ms: int, end_ms: int) -> Ints:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Parts:
-    """Parts by start. ``is_single``: no session has more than one."""
+    """Parts that are not empty, by start. ``is_single``: no session has more than one."""
 
     started_ms: Ints
     ended_ms: Ints
+    sorted_ends_ms: Ints
     session: Ints
     listener: Ints
     is_single: bool
@@ -256,29 +275,43 @@ class Parts:
 class Sweep:
     """Tune-ins and tune-outs in the order of time, a tune-out before a tune-in of the same instant.
 
-    ``events`` are packed ``(instant - base_ms) << 1 | is_tune_in``; element
-    ``k`` of the other two stands for the first ``k`` events: ``running`` how
-    many listen after them, ``moments`` the sum of the tune-ins' instants less
-    the tune-outs'.
+    ``events`` are packed ``(instant - base_ms) // unit_ms << 1 | is_tune_in``,
+    in 32 bits where they fit, since those sort twice as fast; ``unit_ms`` is
+    1000 where all instants are whole seconds. After the first ``k`` events
+    ``running[k]`` listen. ``started`` and ``ended`` are the sums of the first
+    so many starts and ends, from ``base_ms``.
     """
 
     base_ms: int
-    events: Ints
-    running: Ints
-    moments: Ints
+    unit_ms: int
+    events: npt.NDArray[np.integer[Any]]
+    running: npt.NDArray[np.int32]
+    started: Ints
+    ended: Ints
 
     def before(self, instants: Ints) -> Ints:
         """The number of events before each instant."""
-        return np.searchsorted(self.events, (instants - self.base_ms) << 1)
+        return self._place(-((self.base_ms - instants) // self.unit_ms))
 
     def up_to(self, instants: Ints) -> Ints:
         """The number of events before or at each instant."""
-        return np.searchsorted(self.events, (instants - self.base_ms + 1) << 1)
+        return self._place((instants - self.base_ms) // self.unit_ms + 1)
+
+    def _place(self, unit: Ints) -> Ints:
+        """The number of events before each ``unit``; the needles are of the events' own type, else numpy copies these."""
+        inside = np.clip(unit, 0, (np.iinfo(self.events.dtype).max >> 1))
+        return np.searchsorted(self.events, (inside << 1).astype(self.events.dtype))
+
+    def instant(self, event: Ints) -> Ints:
+        """When these events happen."""
+        return self.base_ms + (self.events[event].astype(np.int64) >> 1) * self.unit_ms
 
     def heard_until(self, instants: Ints) -> Ints:
         """Listening milliseconds of all before each instant."""
         done = self.before(instants)
-        return (instants - self.base_ms) * self.running[done] - self.moments[done]
+        running = self.running[done].astype(np.int64)
+        starts = (done + running) >> 1
+        return (instants - self.base_ms) * running - self.started[starts] + self.ended[done - starts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -334,23 +367,52 @@ class Hulls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class People:
+    """Parts of each listener, by listener (numbered from 0), then start.
+
+    ``before_ms`` is the latest end of the same listener's earlier parts, where
+    there is one (``is_first`` is false).
+    """
+
+    person: Ints
+    started_ms: Ints
+    ended_ms: Ints
+    before_ms: Ints
+    is_first: Bools
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Union:
     """Disjoint stretches of each listener, by listener (numbered from 0), then start."""
 
     person: Ints
     started_ms: Ints
     ended_ms: Ints
-    stretches: Pairs
-    silences: Pairs  # between two stretches of one listener
 
-    def met(self, starts: Ints, ends: Ints) -> Ints:
-        """The number of distinct listeners who heard something of each interval.
 
-        The stretches that touch the interval, less one for each pair of
-        neighbours that both touch it: their silence lies inside.
-        """
-        touching = self.stretches.begun_before(ends) - self.stretches.ended_by(starts)
-        return touching - self.silences.inside(starts, ends)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Distinct:
+    """What is to be taken from parts, so that each listener of an interval is left once.
+
+    A listener's parts form stretches with silences between them. The stretches
+    that touch an interval, less one for each pair of neighbours that both
+    touch it (their silence lies inside), leave one for each listener. Stretches
+    are counted by their starts and ends: those of the parts, less those where
+    a part overlaps an earlier one of the same listener.
+    """
+
+    silences: Pairs
+    overlapping_starts: Ints  # sorted
+    overlapped_ends: Ints  # sorted: of each overlap, the end that comes first
+
+    def met(self, parts: Parts, starts: Ints, ends: Ints) -> Ints:
+        """The number of distinct listeners who heard something of each interval."""
+        begun = np.searchsorted(parts.started_ms, ends)
+        ended = np.searchsorted(parts.sorted_ends_ms, starts, side="right")
+        if len(self.overlapping_starts):
+            begun -= np.searchsorted(self.overlapping_starts, ends)
+            ended -= np.searchsorted(self.overlapped_ends, starts, side="right")
+        return begun - ended - self.silences.inside(starts, ends)
 
 
 def _parts(listening: Listening) -> Parts:
@@ -358,37 +420,54 @@ def _parts(listening: Listening) -> Parts:
     starts, ends, session = listening.part_started_ms, listening.part_ended_ms, listening.part_session
     if not heard.all():
         starts, ends, session = starts[heard], ends[heard], session[heard]
-    if not np.all(starts[1:] >= starts[:-1]):
+    if not _ascends(starts):
         order = order_of(starts)
         starts, ends, session = starts[order], ends[order], session[order]
-    each = np.bincount(session, minlength=1)
     return Parts(
         started_ms=starts,
         ended_ms=ends,
+        sorted_ends_ms=np.sort(ends),
         session=session,
         listener=listening.listener[session],
-        is_single=bool(each.max() <= 1),
+        is_single=bool(np.bincount(session, minlength=1).max() <= 1),
         longest_ms=int((ends - starts).max(initial=0)),
         count_of_sessions=len(listening),
     )
 
 
+def _ascends(values: Ints) -> bool:
+    return bool((values[1:] >= values[:-1]).all())
+
+
 def _sweep(parts: Parts) -> Sweep:
     size = len(parts.started_ms)
     base = int(parts.started_ms[0]) if size else 0
-    events = np.empty(2 * size, dtype=np.int64)
-    np.subtract(parts.started_ms, base, out=events[:size])
-    np.subtract(parts.ended_ms, base, out=events[size:])
+    starts, ends = parts.started_ms - base, parts.sorted_ends_ms - base
+    started, ended = np.zeros((2, size + 1), dtype=np.int64)
+    np.cumsum(starts, out=started[1:])
+    np.cumsum(ends, out=ended[1:])
+    unit = SECOND_MS if _are_whole_seconds(starts) and _are_whole_seconds(ends) else 1
+    if unit != 1:
+        starts //= unit
+        ends //= unit
+    fits = size > 0 and int(ends[-1]) < 1 << 30
+    events = np.empty(2 * size, dtype=np.uint32 if fits else np.int64)
+    events[:size] = starts
+    events[size:] = ends
     events <<= 1
     events[:size] |= 1
     events.sort()
-    step = (events & 1) * 2 - 1
-    running = np.zeros(2 * size + 1, dtype=np.int64)
-    moments = np.zeros(2 * size + 1, dtype=np.int64)
+    step = (events & 1).astype(np.int8)
+    step += step
+    step -= 1
+    running = np.zeros(2 * size + 1, dtype=np.int32)
     np.cumsum(step, out=running[1:])
-    step *= events >> 1
-    np.cumsum(step, out=moments[1:])
-    return Sweep(base_ms=base, events=events, running=running, moments=moments)
+    return Sweep(base_ms=base, unit_ms=unit, events=events, running=running, started=started, ended=ended)
+
+
+def _are_whole_seconds(values: Ints) -> bool:
+    """Whether all are; a few are looked at first, which settles it for live sources."""
+    return not (values[:_SAMPLE] % SECOND_MS).any() and not (values % SECOND_MS).any()
 
 
 def _hulls(parts: Parts, is_open: Bools) -> Hulls:
@@ -407,7 +486,10 @@ def _hulls(parts: Parts, is_open: Bools) -> Hulls:
     is_open = is_open[session]
     if not is_open.any():
         return Hulls(
-            closed=_pairs(starts, ends), still_open=_pairs(starts[:0], ends[:0]), silences=silences, of_session_ended_ms=ended
+            closed=Pairs(starts=starts, ends=ends, sorted_ends=parts.sorted_ends_ms)
+            if parts.is_single
+            else _pairs(starts, ends),
+            still_open=_pairs(starts[:0], ends[:0]), silences=silences, of_session_ended_ms=ended
         )
     return Hulls(
         closed=_pairs(starts[~is_open], ends[~is_open]),
@@ -424,38 +506,86 @@ def _pairs(starts: Ints, ends: Ints) -> Pairs:
     return Pairs(starts=starts, ends=ends, sorted_ends=np.sort(ends))
 
 
-def _union_by_listener(parts: Parts) -> Union:
+def _people(parts: Parts) -> People:
     person, order = _by_listener(parts.listener)
     starts, ends = parts.started_ms[order], parts.ended_ms[order]
-    first = np.ones(len(order), dtype=np.bool_)
+    is_first = np.ones(len(order), dtype=np.bool_)
+    np.not_equal(person[1:], person[:-1], out=is_first[1:])
+    before = np.zeros(len(order), dtype=np.int64)
     if len(order):
-        low = int(starts.min())
-        room = int(ends.max()) - low + 1
+        low = int(parts.started_ms[0])
+        room = int(parts.sorted_ends_ms[-1]) - low + 1
         several = max(1, _ROOM // room)
         for lowest in range(0, int(person[-1]) + 1, several):
             slot = slice(*np.searchsorted(person, (lowest, lowest + several)))
-            shift = (person[slot] - lowest) * room - low
-            latest = np.maximum.accumulate(ends[slot] + shift)[:-1]
-            first[slot] = np.concatenate(([True], starts[slot][1:] + shift[1:] > latest))
-    if not first.all():
-        at = np.flatnonzero(first)
-        person, starts, ends = person[at], starts[at], np.maximum.reduceat(ends, at)
-    again = person[1:] == person[:-1]
+            shift = (person[slot] - lowest) * room
+            latest = ends[slot] - low
+            latest += shift
+            np.maximum.accumulate(latest, out=latest)
+            latest -= shift
+            latest += low
+            before[slot][1:] = latest[:-1]
+    return People(person=person, started_ms=starts, ended_ms=ends, before_ms=before, is_first=is_first)
+
+
+def _union(people: People) -> Union:
+    begins = people.is_first | (people.started_ms > people.before_ms)
+    if begins.all():
+        return Union(person=people.person, started_ms=people.started_ms, ended_ms=people.ended_ms)
+    at = np.flatnonzero(begins)
     return Union(
-        person=person,
-        started_ms=starts,
-        ended_ms=ends,
-        stretches=_pairs(starts, ends),
-        silences=_pairs(ends[:-1][again], starts[1:][again]),
+        person=people.person[at],
+        started_ms=people.started_ms[at],
+        ended_ms=np.maximum.reduceat(people.ended_ms, at),
+    )
+
+
+def _distinct(people: People) -> Distinct:
+    overlaps = people.before_ms > people.started_ms
+    overlaps &= ~people.is_first
+    later = ~people.is_first
+    if overlaps.any():
+        later ^= overlaps
+    ends_first = np.minimum(people.before_ms[overlaps], people.ended_ms[overlaps])
+    return Distinct(
+        silences=_pairs(people.before_ms[later], people.started_ms[later]),
+        overlapping_starts=np.sort(people.started_ms[overlaps]),
+        overlapped_ends=np.sort(ends_first),
     )
 
 
 def _by_listener(listener: Ints) -> tuple[Ints, Ints]:
-    """Listeners numbered from 0, ascending, and the order that puts rows so; equal ones keep their order."""
-    if len(listener) == 0:
+    """Listeners numbered from 0, and the order that brings their rows together; those of one keep their order.
+
+    Rows are packed with as much of the key as there is room for and sorted by
+    value. Keys are random, so that this much hardly ever confuses two; where
+    it does, an argsort of the whole keys helps out.
+    """
+    size = len(listener)
+    if size == 0:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    low = int(listener.min())
+    place_bits = max(1, (size - 1).bit_length())
+    spare = max(0, (int(listener.max()) - low).bit_length() + place_bits - _USABLE_BITS)
+    packed = (listener - low) >> spare << place_bits
+    packed |= np.arange(size)
+    packed.sort()
+    order = packed & ((1 << place_bits) - 1)
+    grouped = listener[order]
+    is_new = grouped[1:] != grouped[:-1]
+    if spare:
+        packed >>= place_bits
+        if (is_new & (packed[1:] == packed[:-1])).any():
+            return _by_whole_key(listener)
+    number = np.zeros(size, dtype=np.int64)
+    np.cumsum(is_new, out=number[1:])
+    return number, order
+
+
+def _by_whole_key(listener: Ints) -> tuple[Ints, Ints]:
     rough = np.argsort(listener)
-    number = np.cumsum(np.concatenate(([0], np.diff(listener[rough]) != 0)))
+    number = np.zeros(len(listener), dtype=np.int64)
+    np.cumsum(np.diff(listener[rough]) != 0, out=number[1:])
     packed = number << _PLACE_BITS | rough
     packed.sort()
     return packed >> _PLACE_BITS, packed & ((1 << _PLACE_BITS) - 1)
@@ -481,11 +611,11 @@ def _audience_by_start(listening: Listening, starts: Ints, ends: Ints) -> dict[s
     return {
         "listening_ms": sweep.heard_until(ends) - sweep.heard_until(starts),
         "sessions": inherited + joined,
-        "listeners": listening.heard.met(starts, ends),
+        "listeners": listening.distinct.met(listening.parts, starts, ends),
         "peak": peak,
         "peak_at_ms": peak_at,
-        "at_start": sweep.running[from_start],
-        "at_end": sweep.running[until_end],
+        "at_start": sweep.running[from_start].astype(np.int64),
+        "at_end": sweep.running[until_end].astype(np.int64),
         "inherited": inherited,
         "joined": joined,
         "left": left,
@@ -504,7 +634,8 @@ def _peaks(sweep: Sweep, from_start: Ints, until_end: Ints, starts: Ints) -> tup
     low, high = int(from_start.min()), int(until_end.max())
     last_place = (1 << _PLACE_BITS) - 1
     states = np.empty(high - low + 2, dtype=np.int64)
-    np.left_shift(sweep.running[low : high + 1], _PLACE_BITS, out=states[:-1])
+    states[:-1] = sweep.running[low : high + 1]
+    states <<= _PLACE_BITS
     states[:-1] |= np.arange(last_place, last_place - (high - low + 1), -1)
     states[-1] = 0  # so that the last range may be closed
     bounds = np.empty(2 * len(starts), dtype=np.int64)
@@ -513,8 +644,7 @@ def _peaks(sweep: Sweep, from_start: Ints, until_end: Ints, starts: Ints) -> tup
     best = np.maximum.reduceat(states, bounds)[0::2]
     peak = best >> _PLACE_BITS
     place = last_place - (best & last_place) + low
-    instant = sweep.base_ms + (sweep.events[np.maximum(place - 1, 0)] >> 1)
-    peak_at = np.where(place == from_start, starts, instant)
+    peak_at = np.where(place == from_start, starts, sweep.instant(np.maximum(place - 1, 0)))
     return peak, np.where(peak > 0, peak_at, _NOBODY)
 
 
