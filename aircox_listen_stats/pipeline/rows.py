@@ -23,15 +23,15 @@ def fetch(sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return cursor.fetchall()
 
 
-def fetch_in(sql: str, before: Sequence[Any], values: Iterable[Any], after: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+def fetch_in(sql: str, before: Sequence[Any], values: Iterable[Any]) -> list[tuple[Any, ...]]:
     """Every row of the query whose ``{values}`` is an IN list, asked in chunks.
 
-    ``before`` and ``after`` are the parameters on either side of it.
+    ``before`` are the parameters that stand before it.
     """
     found: list[tuple[Any, ...]] = []
     for chunk in chunks(values):
         marks = ",".join(["%s"] * len(chunk))
-        found += fetch(sql.replace("{values}", marks), [*before, *chunk, *after])
+        found += fetch(sql.replace("{values}", marks), [*before, *chunk])
     return found
 
 

@@ -1,0 +1,56 @@
+"""One active collector, any number on standby: who holds the lease, and until when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Q
+
+from ..fields import from_ms
+from ..models import Lease
+
+COLLECTOR = "collector"
+
+LASTS_MS = 30_000
+"""A collector that was killed is replaced after this long."""
+
+RENEW_MS = 5_000
+"""Renewed six times within its life: one slow transaction does not lose it."""
+
+
+def acquire(name: str, holder: str, *, now_ms: int) -> bool:
+    """Is the lease ``holder``'s from now on? It is when free, expired, or theirs already.
+
+    A lease that seems to last longer than any can was written by a clock that
+    was wrong, and is free.
+    """
+    free = (
+        Q(holder=holder)
+        | Q(expires__lte=from_ms(now_ms))
+        | Q(expires__gt=from_ms(now_ms + 2 * LASTS_MS))
+    )
+    if Lease.objects.filter(free, pk=name).update(
+        holder=holder, expires=from_ms(now_ms + LASTS_MS), heartbeat=from_ms(now_ms)
+    ):
+        return True
+    if Lease.objects.filter(pk=name).exists():
+        return False
+    Lease.objects.bulk_create(
+        [Lease(name=name, holder=holder, expires=from_ms(now_ms + LASTS_MS), heartbeat=from_ms(now_ms))],
+        ignore_conflicts=True,
+    )
+    return Lease.objects.filter(pk=name, holder=holder).exists()
+
+
+def renew(name: str, holder: str, *, now_ms: int, progress: dict[str, Any]) -> bool:
+    """Is the lease still ``holder``'s? Late is not lost, as long as nobody else took it."""
+    return bool(
+        Lease.objects.filter(pk=name, holder=holder).update(
+            expires=from_ms(now_ms + LASTS_MS), heartbeat=from_ms(now_ms), progress=progress
+        )
+    )
+
+
+def release(name: str, holder: str, *, now_ms: int) -> None:
+    """Lets a standby take over at once."""
+    Lease.objects.filter(pk=name, holder=holder).update(expires=from_ms(now_ms))

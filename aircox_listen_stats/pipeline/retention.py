@@ -1,0 +1,146 @@
+"""What is old is deleted: sockets after two days, sessions after their time, figures never."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db import transaction
+
+from .. import conf
+from ..fields import from_ms
+from ..kernel import calendar
+from ..models import (
+    Connection,
+    Inbox,
+    Lease,
+    MonitorWatch,
+    OnAirChange,
+    Session,
+    StaleWindow,
+)
+from . import rows, secrets, stitching
+
+DAY_MS = 24 * 3600 * 1000
+HOUR_MS = 3600 * 1000
+
+BATCH = 10_000
+"""Sessions deleted in one transaction: the collector writes between two of them."""
+
+HORIZON = "retention"
+"""The row of Lease that remembers from when on sessions are known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """How many rows were deleted, or would be."""
+
+    sessions: int = 0
+    connections: int = 0
+    lapsed: int = 0  # open connections that nobody heard any more, ended at their last sighting
+    onair_changes: int = 0
+    secrets: int = 0
+    stale_windows: int = 0
+    callbacks: int = 0
+
+
+def sessions_known_from_ms(now_ms: int) -> int:
+    """No session that ended later than this was ever deleted. Figures of older airings stand.
+
+    The horizon is remembered, so that keeping sessions longer from today on
+    does not make old airings look as if nobody had listened.
+    """
+    stored = Lease.objects.filter(pk=HORIZON).values_list("progress", flat=True).first() or {}
+    return int(stored.get("sessions_known_from_ms", 0)) or _sessions_cutoff_ms(now_ms)
+
+
+def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
+    """Deletes what the settings say is old, in small transactions; with ``dry_run`` only counts.
+
+    Sessions by KEEP_SESSIONS_DAYS, sockets by KEEP_CONNECTIONS_HOURS once their
+    whole session is closed and as old, on-air observations with the sessions,
+    secrets with their period. Airings, audiences and coverage stay.
+    """
+    settings = conf.get()
+    sessions_ms = _sessions_cutoff_ms(now_ms)
+    connections_ms = now_ms - settings.keep_connections_hours * HOUR_MS
+    old_sessions = Session.objects.filter(ended__lt=sessions_ms, is_open=False)
+    settled = Connection.objects.filter(ended=True, seen__lt=connections_ms).exclude(
+        session__ended__gte=connections_ms
+    ).exclude(session__is_open=True)
+    forgotten = Connection.objects.open().filter(seen__lt=connections_ms)
+    changes = OnAirChange.objects.filter(seen__lt=sessions_ms)
+    watches = MonitorWatch.objects.filter(seen__lt=sessions_ms)
+    stale = StaleWindow.objects.filter(ended__lt=sessions_ms)
+    callbacks = Inbox.objects.filter(received__lt=connections_ms)
+    if dry_run:
+        return Pruned(
+            sessions=old_sessions.count(),
+            connections=settled.count(),
+            lapsed=forgotten.count(),
+            onair_changes=changes.count() + watches.count(),
+            stale_windows=stale.count(),
+            callbacks=callbacks.count(),
+        )
+    lapsed = _lapse(connections_ms)
+    _remember_horizon(sessions_ms, now_ms)
+    return Pruned(
+        sessions=_delete_sessions(sessions_ms),
+        connections=settled._raw_delete(using=settled.db) or 0,
+        lapsed=lapsed,
+        onair_changes=changes.delete()[0] + watches.delete()[0],
+        secrets=_destroy_secrets(now_ms),
+        stale_windows=stale.delete()[0],
+        callbacks=callbacks.delete()[0],
+    )
+
+
+def _sessions_cutoff_ms(now_ms: int) -> int:
+    return now_ms - conf.get().keep_sessions_days * DAY_MS
+
+
+def _remember_horizon(sessions_ms: int, now_ms: int) -> None:
+    with transaction.atomic():
+        row, _ = Lease.objects.get_or_create(
+            pk=HORIZON, defaults={"holder": "", "expires": from_ms(0), "heartbeat": from_ms(now_ms)}
+        )
+        known_ms = int(row.progress.get("sessions_known_from_ms", 0))
+        row.progress = {"sessions_known_from_ms": max(known_ms, sessions_ms)}
+        row.heartbeat = from_ms(now_ms)
+        row.save()
+
+
+def _delete_sessions(before_ms: int) -> int:
+    deleted = 0
+    while True:
+        ids = list(
+            Session.objects.filter(ended__lt=before_ms, is_open=False).values_list("pk", flat=True)[:BATCH]
+        )
+        if not ids:
+            return deleted
+        with transaction.atomic():
+            rows.change_in(
+                f"UPDATE {rows.table(Connection)} SET session_id = NULL WHERE session_id IN ({{values}})", [], ids
+            )
+            deleted += rows.change_in(
+                f"DELETE FROM {rows.table(Session)} WHERE id IN ({{values}})", [], ids
+            )
+
+
+def _lapse(before_ms: int) -> int:
+    """Ends, at their last sighting, sockets of a source that has been silent for days.
+
+    Else they would keep every later airing provisional for ever.
+    """
+    with transaction.atomic():
+        forgotten = Connection.objects.open().filter(seen__lt=before_ms)
+        touched = set(forgotten.values_list("stream_id", "listener"))
+        lapsed = forgotten.update(ended=True)
+        stitching.restitch(touched, gap_ms=conf.get().rules().gap_seconds * 1000)
+        return lapsed
+
+
+def _destroy_secrets(now_ms: int) -> int:
+    settings = conf.get()
+    period = (settings.key_rotation, settings.zone, settings.broadcast_day_start)
+    started_ms = calendar.period_start(now_ms, *period)
+    return secrets.destroy_before(calendar.period_start(started_ms - 1, *period))

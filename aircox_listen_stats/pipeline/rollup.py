@@ -1,0 +1,428 @@
+"""The audience of every airing of a window: computed anew from the sessions, written where it differs."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from django.db import transaction
+
+from .. import conf
+from ..fields import from_ms
+from ..kernel import correlate, metrics
+from ..kernel.correlate import Listening
+from ..kernel.types import Layer, RuleSet
+from ..models import Airing, Audience, Coverage, Session, Stream
+from ..querysets import FOUR_HOURS_MS
+from . import retention, rows
+from .lateness import late_ms
+
+Ints = npt.NDArray[np.int64]
+
+LONGEST_AIRING_MS = 24 * 3600 * 1000
+"""An airing that started longer before a window does not touch it: aircox plans days, not more."""
+
+CURVED = frozenset({Layer.DIFFUSION, Layer.SOUND})
+"""Layers whose airings keep a curve by the minute: a track is over within a few."""
+
+CURVE_DECIMALS = 3
+"""A thousandth of a listener is 60 ms of one minute."""
+
+CHANGES_KEPT = 20
+"""Notes of replaced versions that a row keeps."""
+
+FIGURES = (
+    "listening_ms",
+    "sessions",
+    "listeners",
+    "peak",
+    "peak_at",
+    "at_start",
+    "at_end",
+    "inherited",
+    "joined",
+    "left",
+    "kept",
+    "stayed",
+    "curve",
+    "retained",
+    "coverage",
+)
+"""The columns of Audience that are figures, in the order in which they are written."""
+
+_NOTED = tuple(name for name in FIGURES if name not in ("curve", "retained"))
+
+
+class _Air(NamedTuple):
+    id: int
+    layer: str
+    started_ms: int
+    ended_ms: int  # of one still on air: now
+    is_running: bool
+
+
+class _Stored(NamedTuple):
+    """A row of Audience as it stands."""
+
+    id: int
+    figures: tuple[Any, ...]
+    settled: bool
+    version: int
+    changes: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Computed:
+    airing_id: int
+    figures: tuple[Any, ...]
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Heard:
+    """The sessions of one window in the studio's time, the excluded ones left out."""
+
+    listening: Listening
+    played_ms: Ints
+    open_since_ms: int | None  # the earliest start of a session that is still open
+
+
+def refresh(
+    station_id: int,
+    started_ms: int,
+    ended_ms: int,
+    *,
+    now_ms: int,
+    rule_sets: Sequence[str] | None = None,
+    layers: Collection[str] = tuple(Layer),
+) -> int:
+    """How many rows of Audience were written for the airings that touch the window.
+
+    An airing is computed whole, also where it reaches out of the window; one
+    that is on air up to now. Twice is once. An airing older than the kept
+    sessions is left as it is.
+    """
+    with transaction.atomic():
+        streams = list(Stream.objects.of(station_id))
+        airings = _airings(station_id, started_ms, ended_ms, now_ms, layers)
+        if not airings or not streams:
+            return 0
+        begin_ms = min(one.started_ms for one in airings)
+        end_ms = max(one.ended_ms for one in airings)
+        heard = _heard(streams, begin_ms, end_ms)
+        covered = _covered(streams, airings, begin_ms, end_ms)
+        settled_before_ms = now_ms - late_ms(station_id)
+        written = 0
+        for name in rule_sets or (conf.get().rule_set,):
+            computed = _compute(airings, heard, covered, conf.get().rules(name), settled_before_ms)
+            written += _write(name, computed, now_ms)
+        return written
+
+
+# Loading ----------------------------------------------------------------------------
+
+
+def _airings(
+    station_id: int, started_ms: int, ended_ms: int, now_ms: int, layers: Collection[str]
+) -> list[_Air]:
+    known_from_ms = retention.sessions_known_from_ms(now_ms)
+    marks = ",".join(["%s"] * len(layers))
+    found = rows.fetch(
+        f"SELECT id, layer, started, ended, is_running FROM {rows.table(Airing)}"
+        f" WHERE station_id = %s AND layer IN ({marks}) AND started >= %s AND started < %s AND ended > %s"
+        " ORDER BY started, id",
+        [
+            station_id,
+            *layers,
+            max(started_ms - LONGEST_AIRING_MS, known_from_ms),
+            min(ended_ms, now_ms),
+            started_ms,
+        ],
+    )
+    return [
+        _Air(id_, layer, started, min(ended, now_ms), bool(is_running) or ended > now_ms)
+        for id_, layer, started, ended, is_running in found
+    ]
+
+
+_COLUMNS = "started, ended, played_ms, is_open, listener, parts"
+
+
+def _heard(streams: Sequence[Stream], begin_ms: int, end_ms: int) -> _Heard:
+    """What was heard of ``[begin_ms, end_ms)``, shifted by each stream's delay."""
+    found: list[tuple[Any, ...]] = []
+    delays: list[int] = []
+    for delay_ms, ids in _by_delay(streams).items():
+        some = _sessions(ids, begin_ms + delay_ms, end_ms + delay_ms)
+        found += some
+        delays += [delay_ms] * len(some)
+    if not found:
+        return _Heard(listening=_no_listening(), played_ms=np.empty(0, dtype=np.int64), open_since_ms=None)
+    started, ended, played, is_open, listener, parts = zip(*found, strict=True)
+    delay = np.array(delays, dtype=np.int64)
+    starts = np.array(started, dtype=np.int64) - delay
+    ends = np.array(ended, dtype=np.int64) - delay
+    open_mask = np.array(is_open, dtype=np.bool_)
+    part_starts, part_ends, part_session = _parts(starts, ends, parts)
+    return _Heard(
+        listening=Listening(
+            part_started_ms=part_starts,
+            part_ended_ms=part_ends,
+            part_session=part_session,
+            started_ms=starts,
+            ended_ms=ends,
+            is_open=open_mask,
+            listener=np.array(listener, dtype=np.int64),
+        ),
+        played_ms=np.array(played, dtype=np.int64),
+        open_since_ms=int(starts[open_mask].min()) if open_mask.any() else None,
+    )
+
+
+def _sessions(stream_ids: Sequence[int], begin_ms: int, end_ms: int) -> list[tuple[Any, ...]]:
+    """Sessions that meet ``[begin_ms, end_ms)`` and every open one that began before its end.
+
+    Closed ones of up to four hours ended at most so long after the window
+    (for a window that ended just now: nearly all are wanted), long ones have
+    an index of their own, and so have the open ones.
+    """
+    name = rows.table(Session)
+    marks = ",".join(["%s"] * len(stream_ids))
+    select = f"SELECT {_COLUMNS} FROM {name} WHERE stream_id IN ({marks}) AND exclusion = '' AND started < %s"
+    return rows.fetch(
+        f"{select} AND ended > %s AND ended < %s AND NOT is_open AND NOT is_long"
+        f" UNION ALL {select} AND ended > %s AND is_long AND NOT is_open"
+        f" UNION ALL {select} AND is_open",
+        [
+            *stream_ids, end_ms, begin_ms, end_ms + FOUR_HOURS_MS,
+            *stream_ids, end_ms, begin_ms,
+            *stream_ids, end_ms,
+        ],
+    )  # fmt: skip
+
+
+def _by_delay(streams: Iterable[Stream]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = defaultdict(list)
+    for stream in streams:
+        found[stream.delay_ms].append(stream.pk)
+    return found
+
+
+def _parts(starts: Ints, ends: Ints, parts: Sequence[Any]) -> tuple[Ints, Ints, Ints]:
+    """Starts, ends and session numbers of all parts; most sessions are one part."""
+    split = [index for index, one in enumerate(parts) if one is not None]
+    if not split:
+        return starts, ends, np.arange(len(starts))
+    whole = np.ones(len(starts), dtype=np.bool_)
+    whole[split] = False
+    pairs: list[list[int]] = []
+    owners: list[int] = []
+    for index in split:
+        some = json.loads(parts[index]) if isinstance(parts[index], str) else parts[index]
+        pairs += some
+        owners += [index] * len(some)
+    offsets = np.array(pairs, dtype=np.int64)
+    owner = np.array(owners, dtype=np.int64)
+    return (
+        np.concatenate((starts[whole], starts[owner] + offsets[:, 0])),
+        np.concatenate((ends[whole], starts[owner] + offsets[:, 1])),
+        np.concatenate((np.flatnonzero(whole), owner)),
+    )
+
+
+def _no_listening() -> Listening:
+    nothing = np.empty(0, dtype=np.int64)
+    return Listening.whole(started_ms=nothing, ended_ms=nothing, listener=nothing)
+
+
+def _covered(
+    streams: Sequence[Stream], airings: Sequence[_Air], begin_ms: int, end_ms: int
+) -> npt.NDArray[np.float64]:
+    """Of each airing, the share in which the streams were observed: their mean.
+
+    A stream that is switched off and was not observed in the window is not asked.
+    """
+    starts = np.array([one.started_ms for one in airings], dtype=np.int64)
+    ends = np.array([one.ended_ms for one in airings], dtype=np.int64)
+    lasting = np.maximum(ends - starts, 1)
+    by_stream: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    longest_delay_ms = max(abs(stream.delay_ms) for stream in streams)
+    for stream_id, started, ended in rows.fetch_in(
+        f"SELECT stream_id, started, ended FROM {rows.table(Coverage)}"
+        " WHERE ended > %s AND started < %s AND stream_id IN ({values}) ORDER BY started",
+        [begin_ms - longest_delay_ms, end_ms + longest_delay_ms],
+        [stream.pk for stream in streams],
+    ):
+        by_stream[stream_id].append((started, ended))
+    shares = [
+        _inside(by_stream[stream.pk], starts + stream.delay_ms, ends + stream.delay_ms) / lasting
+        for stream in streams
+        if stream.active or stream.pk in by_stream
+    ]
+    return np.round(np.mean(shares, axis=0), 4) if shares else np.zeros(len(airings))
+
+
+def _inside(spans: Sequence[tuple[int, int]], starts: Ints, ends: Ints) -> Ints:
+    """How much of each ``[starts, ends)`` lies in the disjoint, sorted spans."""
+    if not spans:
+        return np.zeros(len(starts), dtype=np.int64)
+    bounds = np.array(spans, dtype=np.int64)
+    before = np.concatenate(([0], np.cumsum(bounds[:, 1] - bounds[:, 0])))
+
+    def until(instants: Ints) -> Ints:
+        index = np.searchsorted(bounds[:, 0], instants, side="right")
+        last = np.maximum(index - 1, 0)
+        within = np.clip(instants, bounds[last, 0], bounds[last, 1]) - bounds[last, 0]
+        return np.where(index > 0, before[last] + within, 0)
+
+    return until(ends) - until(starts)
+
+
+# Computing --------------------------------------------------------------------------
+
+
+def _compute(
+    airings: Sequence[_Air],
+    heard: _Heard,
+    covered: npt.NDArray[np.float64],
+    rules: RuleSet,
+    settled_before_ms: int,
+) -> list[_Computed]:
+    listening = heard.listening
+    mask = metrics.counted(heard.played_ms, rules)
+    if not mask.all():
+        listening = listening.only(mask)
+    starts = np.array([one.started_ms for one in airings], dtype=np.int64)
+    ends = np.array([one.ended_ms for one in airings], dtype=np.int64)
+    found = correlate.audience(listening, starts, ends)
+    peak_at = [None if instant < 0 else instant for instant in found.peak_at_ms.tolist()]
+    curved = [index for index, one in enumerate(airings) if one.layer in CURVED]
+    curves = dict(zip(curved, correlate.minute_curves(listening, starts[curved], ends[curved]), strict=True))
+    columns = zip(
+        found.listening_ms.tolist(),
+        found.sessions.tolist(),
+        found.listeners.tolist(),
+        found.peak.tolist(),
+        peak_at,
+        found.at_start.tolist(),
+        found.at_end.tolist(),
+        found.inherited.tolist(),
+        found.joined.tolist(),
+        found.left.tolist(),
+        found.kept.tolist(),
+        found.stayed.tolist(),
+        strict=True,
+    )
+    return [
+        _Computed(
+            airing_id=one.id,
+            figures=(*counts, *_curves(listening, one, curves.get(index)), float(covered[index])),
+            settled=_is_settled(one, heard, settled_before_ms),
+        )
+        for index, (one, counts) in enumerate(zip(airings, columns, strict=True))
+    ]
+
+
+def _curves(
+    listening: Listening, one: _Air, curve: npt.NDArray[np.float64] | None
+) -> tuple[list[float], list[int]]:
+    if curve is None:
+        return [], []
+    kept = correlate.retained(listening, one.started_ms, one.ended_ms)
+    return np.round(curve, CURVE_DECIMALS).tolist(), kept.tolist()
+
+
+def _is_settled(one: _Air, heard: _Heard, settled_before_ms: int) -> bool:
+    """Is the airing over, can nothing late be told of it, and has everybody who met it left?"""
+    return (
+        not one.is_running
+        and one.ended_ms <= settled_before_ms
+        and (heard.open_since_ms is None or heard.open_since_ms >= one.ended_ms)
+    )
+
+
+# Writing ----------------------------------------------------------------------------
+
+
+def _write(rule_set: str, computed: Sequence[_Computed], now_ms: int) -> int:
+    stored = _stored(rule_set, [one.airing_id for one in computed])
+    new: list[Audience] = []
+    changed: list[tuple[Any, ...]] = []
+    for one in computed:
+        old = stored.get(one.airing_id)
+        if old is None:
+            new.append(_new(rule_set, one, now_ms))
+        elif (row := _renewed(old, one, now_ms)) is not None:
+            changed.append(row)
+    Audience.objects.bulk_create(new, batch_size=200)
+    rows.change_each(
+        f"UPDATE {rows.table(Audience)} SET {', '.join(f'{_quoted(name)} = %s' for name in FIGURES)},"
+        " settled = %s, version = %s, changes = %s, computed = %s WHERE id = %s",
+        changed,
+    )
+    return len(new) + len(changed)
+
+
+def _stored(rule_set: str, airing_ids: Sequence[int]) -> Mapping[int, _Stored]:
+    columns = ", ".join(_quoted(name) for name in FIGURES)
+    found = {}
+    for id_, airing_id, settled, version, changes, *figures in rows.fetch_in(
+        f"SELECT id, airing_id, settled, version, changes, {columns} FROM {rows.table(Audience)}"
+        " WHERE rule_set = %s AND airing_id IN ({values})",
+        [rule_set],
+        airing_ids,
+    ):
+        figures[12:14] = [json.loads(one) if isinstance(one, str) else one for one in figures[12:14]]
+        notes = json.loads(changes) if isinstance(changes, str) else changes
+        found[airing_id] = _Stored(id_, tuple(figures), bool(settled), version, notes)
+    return found
+
+
+def _new(rule_set: str, one: _Computed, now_ms: int) -> Audience:
+    figures = dict(zip(FIGURES, one.figures, strict=True))
+    return Audience(
+        airing_id=one.airing_id,
+        rule_set=rule_set,
+        settled=one.settled,
+        version=int(one.settled),
+        computed=from_ms(now_ms),
+        **figures,
+    )
+
+
+def _renewed(old: _Stored, one: _Computed, now_ms: int) -> tuple[Any, ...] | None:
+    """The row to write over ``old``; None where nothing differs.
+
+    What is settled stays settled: other figures make a new version, with a
+    note of what it replaced.
+    """
+    same = old.figures == one.figures
+    if same and (old.settled or not one.settled):
+        return None
+    version, changes = old.version, old.changes
+    if old.settled:
+        version += 1
+        changes = [*changes, _note(old, one, version, now_ms)][-CHANGES_KEPT:]
+    elif one.settled:
+        version = max(version, 0) + 1
+    texts = [json.dumps(value) if isinstance(value, list) else value for value in one.figures]
+    return (*texts, old.settled or one.settled, version, json.dumps(changes), now_ms, old.id)
+
+
+def _note(old: _Stored, one: _Computed, version: int, now_ms: int) -> dict[str, Any]:
+    before, after = (dict(zip(FIGURES, figures, strict=True)) for figures in (old.figures, one.figures))
+    return {
+        "version": version,
+        "at_ms": now_ms,
+        "before": {name: before[name] for name in _NOTED if before[name] != after[name]},
+    }
+
+
+def _quoted(name: str) -> str:
+    """``left`` is a word of SQL."""
+    return f'"{name}"'
