@@ -302,16 +302,45 @@ class Sweep:
         inside = np.clip(unit, 0, (np.iinfo(self.events.dtype).max >> 1))
         return np.searchsorted(self.events, (inside << 1).astype(self.events.dtype))
 
+    def begun(self, events: Ints) -> Ints:
+        """How many of the first ``events`` are tune-ins."""
+        return (events + self.running[events]) >> 1
+
     def instant(self, event: Ints) -> Ints:
         """When these events happen."""
         return self.base_ms + (self.events[event].astype(np.int64) >> 1) * self.unit_ms
 
-    def heard_until(self, instants: Ints) -> Ints:
-        """Listening milliseconds of all before each instant."""
-        done = self.before(instants)
-        running = self.running[done].astype(np.int64)
-        starts = (done + running) >> 1
-        return (instants - self.base_ms) * running - self.started[starts] + self.ended[done - starts]
+    def heard_until(self, instants: Ints, done: Ints | None = None) -> Ints:
+        """Listening milliseconds of all before each instant; ``done``, if known, events before or at it."""
+        done = self.before(instants) if done is None else done
+        begun = self.begun(done)
+        ended = done - begun
+        return (instants - self.base_ms) * (begun - ended) - self.started[begun] + self.ended[ended]
+
+    def bounds(self, from_start: Ints, starts: Ints, until_end: Ints, ends: Ints) -> Bounds:
+        """The bounds of the parts; ``from_start`` events are up to the starts, ``until_end`` before the ends."""
+        before_start, by_end = self.before(starts), self.up_to(ends)
+        begun_by_start, begun_before_end = self.begun(from_start), self.begun(until_end)
+        return Bounds(
+            begun_before_start=self.begun(before_start),
+            begun_by_start=begun_by_start,
+            begun_before_end=begun_before_end,
+            ended_by_start=from_start - begun_by_start,
+            ended_before_end=until_end - begun_before_end,
+            ended_by_end=by_end - self.begun(by_end),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Bounds:
+    """How many of some intervals have begun and ended before, or by, the start and the end of each airing."""
+
+    begun_before_start: Ints
+    begun_by_start: Ints
+    begun_before_end: Ints
+    ended_by_start: Ints
+    ended_before_end: Ints
+    ended_by_end: Ints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -322,38 +351,24 @@ class Pairs:
     ends: Ints
     sorted_ends: Ints
 
-    def begun_before(self, instants: Ints) -> Ints:
-        return np.searchsorted(self.starts, instants, side="left")
+    def bounds(self, starts: Ints, ends: Ints) -> Bounds:
+        return Bounds(
+            begun_before_start=np.searchsorted(self.starts, starts, side="left"),
+            begun_by_start=np.searchsorted(self.starts, starts, side="right"),
+            begun_before_end=np.searchsorted(self.starts, ends, side="left"),
+            ended_by_start=np.searchsorted(self.sorted_ends, starts, side="right"),
+            ended_before_end=np.searchsorted(self.sorted_ends, ends, side="left"),
+            ended_by_end=np.searchsorted(self.sorted_ends, ends, side="right"),
+        )
 
-    def begun_by(self, instants: Ints) -> Ints:
-        return np.searchsorted(self.starts, instants, side="right")
-
-    def ended_before(self, instants: Ints) -> Ints:
-        return np.searchsorted(self.sorted_ends, instants, side="left")
-
-    def ended_by(self, instants: Ints) -> Ints:
-        return np.searchsorted(self.sorted_ends, instants, side="right")
-
-    def inside(self, starts: Ints, ends: Ints) -> Ints:
-        """How many begin after ``starts`` and end before ``ends``."""
-        first = self.begun_by(starts)
-        counts = np.maximum(self.begun_before(ends) - first, 0)
-        found = np.empty(len(starts), dtype=np.int64)
-        for airings in _chunks(counts):
-            length = counts[airings]
-            rows = ranges(first[airings], length)
-            found[airings] = totals(self.ends[rows] < np.repeat(ends[airings], length), length)
-        return found
-
-    def covering(self, starts: Ints, ends: Ints) -> Ints:
-        """How many begin at ``starts`` or before and end at ``ends`` or after.
+    def covering(self, bounds: Bounds, ends: Ints) -> Ints:
+        """How many begin at an airing's start or before and end at its end or after.
 
         All, less those that begin later, less those that end earlier, and
         those that do both were taken off twice.
         """
-        if len(self.starts) == 0:
-            return np.zeros(len(starts), dtype=np.int64)
-        return self.begun_by(starts) - self.ended_before(ends) + self.inside(starts, ends)
+        inside = _ending_before(self.ends, bounds.begun_by_start, bounds.begun_before_end, ends)
+        return bounds.begun_by_start - bounds.ended_before_end + inside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -401,18 +416,33 @@ class Distinct:
     a part overlaps an earlier one of the same listener.
     """
 
-    silences: Pairs
+    silence_starts: Ints  # sorted
+    silence_ends: Ints  # in the order of the starts
     overlapping_starts: Ints  # sorted
     overlapped_ends: Ints  # sorted: of each overlap, the end that comes first
 
-    def met(self, parts: Parts, starts: Ints, ends: Ints) -> Ints:
-        """The number of distinct listeners who heard something of each interval."""
-        begun = np.searchsorted(parts.started_ms, ends)
-        ended = np.searchsorted(parts.sorted_ends_ms, starts, side="right")
+    def met(self, bounds: Bounds, starts: Ints, ends: Ints) -> Ints:
+        """The number of distinct listeners who heard something of each airing, from the ``bounds`` of the parts."""
+        touching = bounds.begun_before_end - bounds.ended_by_start
         if len(self.overlapping_starts):
-            begun -= np.searchsorted(self.overlapping_starts, ends)
-            ended -= np.searchsorted(self.overlapped_ends, starts, side="right")
-        return begun - ended - self.silences.inside(starts, ends)
+            touching -= np.searchsorted(self.overlapping_starts, ends)
+            touching += np.searchsorted(self.overlapped_ends, starts, side="right")
+        first = np.searchsorted(self.silence_starts, starts, side="right")
+        stop = np.searchsorted(self.silence_starts, ends, side="left")
+        return touching - _ending_before(self.silence_ends, first, stop, ends)
+
+
+def _ending_before(interval_ends: Ints, first: Ints, stop: Ints, ends: Ints) -> Ints:
+    """For each airing, how many of the intervals ``first`` to ``stop`` end before ``ends``."""
+    counts = stop - first
+    found = np.zeros(len(ends), dtype=np.int64)
+    if len(interval_ends) == 0:
+        return found
+    for airings in _chunks(counts):
+        length = counts[airings]
+        rows = ranges(first[airings], length)
+        found[airings] = totals(interval_ends[rows] < np.repeat(ends[airings], length), length)
+    return found
 
 
 def _parts(listening: Listening) -> Parts:
@@ -512,20 +542,29 @@ def _people(parts: Parts) -> People:
     is_first = np.ones(len(order), dtype=np.bool_)
     np.not_equal(person[1:], person[:-1], out=is_first[1:])
     before = np.zeros(len(order), dtype=np.int64)
-    if len(order):
-        low = int(parts.started_ms[0])
-        room = int(parts.sorted_ends_ms[-1]) - low + 1
-        several = max(1, _ROOM // room)
-        for lowest in range(0, int(person[-1]) + 1, several):
-            slot = slice(*np.searchsorted(person, (lowest, lowest + several)))
-            shift = (person[slot] - lowest) * room
-            latest = ends[slot] - low
-            latest += shift
-            np.maximum.accumulate(latest, out=latest)
-            latest -= shift
-            latest += low
-            before[slot][1:] = latest[:-1]
+    before[1:] = ends[:-1]
+    overlaps = before > starts
+    overlaps &= ~is_first
+    if overlaps.any():
+        # Where a listener's neighbours do not overlap, no two parts do. The others need a running maximum.
+        has_overlap = np.zeros(int(person[-1]) + 1, dtype=np.bool_)
+        has_overlap[person[overlaps]] = True
+        rows = np.flatnonzero(has_overlap[person])
+        before[rows[1:]] = _latest_end(person[rows], ends[rows])[:-1]
     return People(person=person, started_ms=starts, ended_ms=ends, before_ms=before, is_first=is_first)
+
+
+def _latest_end(person: Ints, ends: Ints) -> Ints:
+    """The running maximum of ``ends`` within each person: all laid one after the other on one axis."""
+    low = int(ends.min())
+    room = int(ends.max()) - low + 1
+    latest = ends - low
+    several = max(1, _ROOM // room)
+    for lowest in range(0, int(person[-1]) + 1, several):
+        slot = slice(*np.searchsorted(person, (lowest, lowest + several)))
+        shift = (person[slot] - lowest) * room
+        latest[slot] = np.maximum.accumulate(latest[slot] + shift) - shift
+    return latest + low
 
 
 def _union(people: People) -> Union:
@@ -542,15 +581,17 @@ def _union(people: People) -> Union:
 
 def _distinct(people: People) -> Distinct:
     overlaps = people.before_ms > people.started_ms
-    overlaps &= ~people.is_first
     later = ~people.is_first
-    if overlaps.any():
-        later ^= overlaps
-    ends_first = np.minimum(people.before_ms[overlaps], people.ended_ms[overlaps])
+    overlaps &= later
+    later ^= overlaps
+    overlapping, silent = np.flatnonzero(overlaps), np.flatnonzero(later)
+    silence_starts, silence_ends = people.before_ms[silent], people.started_ms[silent]
+    order = order_of(silence_starts)
     return Distinct(
-        silences=_pairs(people.before_ms[later], people.started_ms[later]),
-        overlapping_starts=np.sort(people.started_ms[overlaps]),
-        overlapped_ends=np.sort(ends_first),
+        silence_starts=silence_starts[order],
+        silence_ends=silence_ends[order],
+        overlapping_starts=np.sort(people.started_ms[overlapping]),
+        overlapped_ends=np.sort(np.minimum(people.before_ms[overlapping], people.ended_ms[overlapping])),
     )
 
 
@@ -596,22 +637,24 @@ def _by_whole_key(listener: Ints) -> tuple[Ints, Ints]:
 
 def _audience_by_start(listening: Listening, starts: Ints, ends: Ints) -> dict[str, Ints]:
     """The columns for airings that last and come by start, for listening that is not empty."""
-    sweep, hulls = listening.sweep, listening.hulls
+    parts, sweep, hulls = listening.parts, listening.sweep, listening.hulls
     from_start, until_end = sweep.up_to(starts), sweep.before(ends)
     peak, peak_at = _peaks(sweep, from_start, until_end, starts)
-    closed, still_open = hulls.closed, hulls.still_open
+    of_parts = sweep.bounds(from_start, starts, until_end, ends)
+    all_closed_and_single = parts.is_single and len(hulls.still_open.starts) == 0
+    closed = of_parts if all_closed_and_single else hulls.closed.bounds(starts, ends)
+    still_open = hulls.still_open.bounds(starts, ends)
     # Sessions whose hull spans the airing but who were silent all through it did not meet it.
-    silent = hulls.silences.covering(starts, ends)
-    begun_before = closed.begun_before(starts) + still_open.begun_before(starts)
-    ended_by = closed.ended_by(starts) + still_open.ended_by(starts)
-    inherited = begun_before - ended_by - silent
-    joined = closed.begun_before(ends) + still_open.begun_before(ends) - begun_before
-    left = closed.ended_by(ends) - closed.ended_by(starts)
-    stayed_open = still_open.begun_by(starts) - still_open.ended_by(starts)
+    silent = hulls.silences.covering(hulls.silences.bounds(starts, ends), ends)
+    begun_before = closed.begun_before_start + still_open.begun_before_start
+    inherited = begun_before - closed.ended_by_start - still_open.ended_by_start - silent
+    joined = closed.begun_before_end + still_open.begun_before_end - begun_before
+    left = closed.ended_by_end - closed.ended_by_start
+    stayed_open = still_open.begun_by_start - still_open.ended_by_start
     return {
-        "listening_ms": sweep.heard_until(ends) - sweep.heard_until(starts),
+        "listening_ms": sweep.heard_until(ends, until_end) - sweep.heard_until(starts, from_start),
         "sessions": inherited + joined,
-        "listeners": listening.distinct.met(listening.parts, starts, ends),
+        "listeners": listening.distinct.met(of_parts, starts, ends),
         "peak": peak,
         "peak_at_ms": peak_at,
         "at_start": sweep.running[from_start].astype(np.int64),
@@ -620,7 +663,7 @@ def _audience_by_start(listening: Listening, starts: Ints, ends: Ints) -> dict[s
         "joined": joined,
         "left": left,
         "kept": inherited + joined - left,
-        "stayed": closed.covering(starts, ends) + stayed_open - silent,
+        "stayed": hulls.closed.covering(closed, ends) + stayed_open - silent,
     }
 
 
