@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable
@@ -45,6 +48,9 @@ def stream(
 ) -> None:
     """Nothing, or never: runs until Liquidsoap ends. Whatever goes wrong ends it, as in aircox."""
     stations = Station.objects.all()
+    if threading.current_thread() is threading.main_thread():
+        # A supervisor's SIGTERM leaves by the exit handlers, which end Liquidsoap.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if options["station"]:
         stations = stations.filter(name__in=options["station"])
     streamers = [make_streamer(station) for station in stations]
