@@ -135,7 +135,7 @@ def _ms(moment: dt.datetime) -> int:
 def _offset_ms(ms: int, zone: ZoneInfo) -> int:
     """Local clock less UTC."""
     offset = _local(ms, zone).utcoffset()
-    assert offset is not None  # noqa: S101 (a ZoneInfo always has one)
+    assert offset is not None
     return offset // _MS
 
 

@@ -29,7 +29,7 @@ class Grid:
         seconds = range(start, end)
         if not seconds:
             return dict.fromkeys(
-                "listening sessions listeners peak at_start at_end inherited joined left kept stayed".split(), 0
+                ["listening", "sessions", "listeners", "peak", "at_start", "at_end", "inherited", "joined", "left", "kept", "stayed"], 0
             ) | {"peak_at": -1}
         met = [i for i, row in enumerate(self.rows) if any(row[t] for t in seconds)]
         heads = [sum(row[t] for row in self.rows) for t in seconds]

@@ -90,3 +90,177 @@ def test_curve_and_retention_equal_the_grid_of_seconds(told, airings):
         assert curve.tolist() == pytest.approx(grid.curve(start, end))
         assert minute_curve(listening, start_ms, end_ms).tolist() == curve.tolist()
         assert retained(listening, start_ms, end_ms).tolist() == grid.retained(start, end)
+
+
+def times(columns: AudienceColumns, name: str) -> list[int]:
+    return getattr(columns, name).tolist()
+
+
+def test_oracle_1_diffusions_p_and_q():
+    listening = listening_of(row for row in ONE_HOUR if row[1:] != ("10:40", "10:40:45"))
+    bounds = np.array([clock("10:00"), clock("10:30"), clock("11:00")])
+    heard = audience(listening, bounds[:-1], bounds[1:])
+    assert times(heard, "listening_ms") == [2459 * S, 2160 * S]
+    assert (heard.listening_ms / (HOUR_MS / 2)).round(6).tolist() == [1.366111, 1.2]
+    assert times(heard, "listeners") == [4, 2]
+    assert times(heard, "sessions") == [5, 3]
+    assert times(heard, "at_start") == [2, 1]  # A and B; D
+    assert times(heard, "at_end") == [1, 1]  # E until 10:30; D
+    assert times(heard, "inherited") == [1, 0]
+    assert times(heard, "joined") == [4, 3]
+    assert times(heard, "left") == [5, 2]
+    assert times(heard, "kept") == [0, 1]
+    assert times(heard, "stayed") == [0, 1]
+
+
+def test_oracle_1_concurrency():
+    listening = listening_of(ONE_HOUR)
+    heard = audience(listening, np.array([clock("10:00")]), np.array([clock("11:00")]))
+    assert times(heard, "peak") == [3]
+    assert times(heard, "peak_at_ms") == [clock("10:14")]
+    assert minute_curve(listening, clock("10:00"), clock("11:00"))[[14, 15, 20, 24, 40]].tolist() == [3, 3, 0, 0, 1.75]
+
+
+def test_listening_time_is_the_integral_of_concurrency():
+    curve = minute_curve(listening_of(ONE_HOUR), clock("10:00"), clock("11:00"))
+    assert curve.sum() * 60 == pytest.approx(4664)
+
+
+def test_oracle_6_averages_are_weighted_by_time():
+    """Tracks of 50, 5 and 5 minutes heard throughout by 100, 10 and 10: 85 on average, not 40."""
+    bounds = np.array([clock("10:00"), clock("10:50"), clock("10:55"), clock("11:00")])
+    sizes = [100, 10, 10]
+    listening = Listening.of_parts(
+        [
+            (place * 1000 + one, [(int(bounds[place]), int(bounds[place + 1]))], False)
+            for place, size in enumerate(sizes)
+            for one in range(size)
+        ]
+    )
+    tracks = audience(listening, bounds[:-1], bounds[1:])
+    whole = audience(listening, bounds[:1], bounds[-1:])
+    assert (tracks.listening_ms / np.diff(bounds)).tolist() == sizes
+    assert tracks.stayed.tolist() == sizes
+    assert whole.listening_ms[0] / HOUR_MS == 85.0
+
+
+def test_nobody_listening_gives_zeros():
+    nobody = Listening.of_parts([])
+    heard = audience(nobody, np.array([clock("10:00")]), np.array([clock("11:00")]))
+    assert columns_of(heard, 0, 0) == dict.fromkeys(columns_of(heard, 0, 0), 0) | {"peak_at": -1}
+    assert minute_curve(nobody, clock("10:00"), clock("10:02")).tolist() == [0.0, 0.0]
+    assert retained(nobody, clock("10:00"), clock("10:02")).tolist() == [0, 0]
+
+
+def test_no_airing_gives_empty_columns():
+    none = np.array([], dtype=np.int64)
+    assert len(audience(listening_of(ONE_HOUR), none, none)) == 0
+    assert minute_curves(listening_of(ONE_HOUR), none, none) == []
+
+
+def test_an_airing_of_no_length_has_nobody_while_others_are_counted():
+    bounds = np.array([[clock("10:15"), clock("10:15")], [clock("10:14"), clock("10:16")]])
+    heard = audience(listening_of(ONE_HOUR), bounds[:, 0], bounds[:, 1])
+    assert times(heard, "sessions") == [0, 3]
+    assert times(heard, "peak_at_ms") == [-1, clock("10:14")]
+
+
+def test_who_leaves_as_another_joins_makes_no_peak():
+    listening = Listening.of_parts([(1, [(0, 10 * S)], False), (2, [(10 * S, 20 * S)], False)])
+    assert audience(listening, np.array([0]), np.array([20 * S])).peak.tolist() == [1]
+
+
+def test_a_silent_session_did_not_meet_what_was_on_meanwhile():
+    listening = Listening.of_parts([(1, [(0, 100 * S), (200 * S, 300 * S)], False)])
+    heard = audience(listening, np.array([100 * S, 99 * S]), np.array([200 * S, 201 * S]))
+    assert columns_of(heard, 0, 0)["sessions"] == columns_of(heard, 0, 0)["stayed"] == 0
+    assert columns_of(heard, 1, 0) == {
+        "listening": 2, "sessions": 1, "listeners": 1, "peak": 1, "peak_at": 99, "at_start": 1, "at_end": 1,
+        "inherited": 1, "joined": 0, "left": 0, "kept": 1, "stayed": 1,
+    }  # fmt: skip
+
+
+def test_an_open_session_never_left():
+    listening = Listening.of_parts([(1, [(0, 100 * S)], True)])
+    heard = audience(listening, np.array([50 * S]), np.array([200 * S]))
+    assert (heard.left[0], heard.kept[0], heard.stayed[0], heard.at_end[0]) == (0, 1, 1, 0)
+    assert retained(listening, 50 * S, 200 * S).tolist() == [1, 1, 1]
+
+
+def test_one_listener_on_two_streams_is_one():
+    one = Listening.of_parts([(7, [(0, 100 * S)], False)])
+    both = one.together(one.later(20 * S))
+    heard = audience(both, np.array([30 * S, 110 * S]), np.array([60 * S, 115 * S]))
+    assert heard.sessions.tolist() == [2, 1]
+    assert heard.listeners.tolist() == [1, 1]
+
+
+def test_columns_of_unequal_length_are_refused():
+    with pytest.raises(ValueError, match="unequal length"):
+        Listening.whole(started_ms=np.array([1, 2]), ended_ms=np.array([3]), listener=np.array([1, 2]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(told_sessions(), st.lists(st.integers(0, LENGTH), min_size=2, max_size=5).map(sorted))
+def test_splitting_a_period_loses_and_invents_nothing(told, cuts):
+    listening = shifted(told)
+    bounds = (np.array(cuts, dtype=np.int64) + SHIFT) * S
+    parts = audience(listening, bounds[:-1], bounds[1:])
+    whole = audience(listening, bounds[:1], bounds[-1:])
+    assert parts.listening_ms.sum() == whole.listening_ms[0]
+    assert parts.peak.max() == whole.peak[0]
+    assert parts.listeners.max() <= whole.listeners[0] <= parts.listeners.sum()
+    length = bounds[-1] - bounds[0]
+    assert whole.listening_ms[0] <= whole.peak[0] * length
+    assert (parts.inherited + parts.joined).tolist() == parts.sessions.tolist()
+    assert (parts.left + parts.kept).tolist() == parts.sessions.tolist()
+
+
+@settings(max_examples=100, deadline=None)
+@given(told_sessions(), told_sessions(most=1), airings_)
+def test_adding_a_session_never_lowers_listening(told, more, airings):
+    bounds = (np.array(airings, dtype=np.int64).reshape(-1, 2) + SHIFT) * S
+    before = audience(shifted(told), bounds[:, 0], bounds[:, 1])
+    after = audience(shifted(told + more), bounds[:, 0], bounds[:, 1])
+    assert (after.listening_ms >= before.listening_ms).all()
+    assert (after.listeners >= before.listeners).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(told_sessions(), airings_, st.randoms(), st.integers(0, 999))
+def test_order_of_rows_and_fractions_of_seconds_change_nothing(told, airings, random, fraction):
+    """Whole seconds are swept in 32 bits, others in milliseconds, long spans in 64 bits: all the same."""
+    shuffled = list(told)
+    random.shuffle(shuffled)
+    bounds = (np.array(airings, dtype=np.int64).reshape(-1, 2) + SHIFT) * S
+    plain = audience(shifted(told), bounds[:, 0], bounds[:, 1])
+    far = Listening.of_parts([(99, [(0, 1 * S + fraction)], False)])  # in 1970
+    other = shifted(shuffled).later(fraction).together(far)
+    late = audience(other, bounds[:, 0] + fraction, bounds[:, 1] + fraction)
+    for place in range(len(airings)):
+        one, same = columns_of(plain, place, 0), columns_of(late, place, 0)
+        if same["peak_at"] != -1:
+            same["peak_at"] = round((same["peak_at"] * S - fraction) / S)
+        assert one == same
+
+
+def test_keys_that_share_their_leading_bits_are_told_apart():
+    """The packed sort sees the upper bits only; it must notice when two listeners agree in them."""
+    size = 3000
+    keys = (np.arange(size, dtype=np.int64) % 2) + (np.arange(size, dtype=np.int64) % 7 << 60)
+    listening = Listening.whole(
+        started_ms=np.arange(size) * S, ended_ms=np.arange(size) * S + 5 * S, listener=keys
+    )
+    heard = audience(listening, np.array([0]), np.array([size * S]))
+    assert heard.listeners.tolist() == [len(set(keys.tolist()))]
+
+
+def test_many_airings_in_small_chunks(monkeypatch):
+    monkeypatch.setattr("aircox_listen_stats.kernel.correlate._CHUNK", 3)
+    listening = listening_of(ONE_HOUR)
+    minutes = np.arange(clock("10:00"), clock("11:00"), 60 * S)
+    starts, ends = np.concatenate((minutes, minutes)), np.concatenate((minutes + 60 * S, minutes + 1200 * S))
+    chunked = audience(listening, starts, ends)
+    monkeypatch.undo()
+    for name in ("stayed", "listeners", "sessions"):
+        assert times(chunked, name) == times(audience(listening_of(ONE_HOUR), starts, ends), name)
