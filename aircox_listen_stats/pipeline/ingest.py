@@ -133,12 +133,7 @@ class _Ingest:
         stitched = stitching.restitch(self.touched, gap_ms=self.gap_ms)
         heard = [one for one in self.report.heard if one.stream in self.streams]
         fresh = self._cover(heard, join_ms)
-        windows = {
-            station: spans
-            for station, spans in _by_station([*stitched.windows, *fresh], self.streams).items()
-            if spans
-        }
-        mark_stale(StaleWindow.AUDIENCE, windows)
+        stations = mark_stale_windows([*stitched.windows, *fresh])
         self._finish(heard)
         return Ingested(
             connections_new=len(new),
@@ -146,7 +141,7 @@ class _Ingest:
             connections_ended=ended,
             unknown_streams=len(self.report.observations) - len(told),
             sessions=stitched,
-            stations=frozenset(windows),
+            stations=stations,
         )
 
     # Meeting ----------------------------------------------------------------
@@ -411,6 +406,13 @@ class _Ingest:
             rows.change_in(
                 f"DELETE FROM {rows.table(Inbox)} WHERE id IN ({{values}})", [], report.inbox_ids
             )
+
+
+def mark_stale_windows(windows: Iterable[stitching.Window]) -> frozenset[int]:
+    """Notes that the audiences of these windows must be computed again; the stations that they are of."""
+    by_station = _by_station(windows, streams.by_slug())
+    mark_stale(StaleWindow.AUDIENCE, by_station)
+    return frozenset(by_station)
 
 
 def mark_stale(kind: str, windows: Mapping[int, Iterable[tuple[int, int]]]) -> None:

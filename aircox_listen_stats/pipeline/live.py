@@ -228,8 +228,11 @@ class Publisher:
             "at_ms": now.at_ms,
             "stale_after_ms": now.holds_ms,
         }
-        LiveState.objects.update_or_create(
-            pk=station_id, defaults={"published": from_ms(now_ms), "payload": payload}
+        LiveState.objects.bulk_create(
+            [LiveState(station_id=station_id, published=from_ms(now_ms), payload=payload)],
+            update_conflicts=True,
+            update_fields=["published", "payload"],
+            unique_fields=["station_id"],
         )
         self.sender.send(station_id, payload)
         self.told[station_id] = _Told(now_ms, shown)

@@ -18,7 +18,7 @@ from ..models import (
     Session,
     StaleWindow,
 )
-from . import rows, secrets, stitching
+from . import ingest, rows, secrets, stitching
 
 DAY_MS = 24 * 3600 * 1000
 HOUR_MS = 3600 * 1000
@@ -131,12 +131,15 @@ def _lapse(before_ms: int) -> int:
 
     Else they would keep every later airing provisional for ever.
     """
+    forgotten = Connection.objects.open().filter(seen__lt=before_ms)
+    touched = set(forgotten.values_list("stream_id", "listener"))
+    if not touched:
+        return 0
     with transaction.atomic():
-        forgotten = Connection.objects.open().filter(seen__lt=before_ms)
-        touched = set(forgotten.values_list("stream_id", "listener"))
         lapsed = forgotten.update(ended=True)
-        stitching.restitch(touched, gap_ms=conf.get().rules().gap_seconds * 1000)
-        return lapsed
+        stitched = stitching.restitch(touched, gap_ms=conf.get().rules().gap_seconds * 1000)
+        ingest.mark_stale_windows(stitched.windows)
+    return lapsed
 
 
 def _destroy_secrets(now_ms: int) -> int:

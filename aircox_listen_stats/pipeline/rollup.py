@@ -107,21 +107,22 @@ def refresh(
     that is on air up to now. Twice is once. An airing older than the kept
     sessions is left as it is.
     """
-    with transaction.atomic():
-        streams = list(Stream.objects.of(station_id))
-        airings = _airings(station_id, started_ms, ended_ms, now_ms, layers)
-        if not airings or not streams:
-            return 0
-        begin_ms = min(one.started_ms for one in airings)
-        end_ms = max(one.ended_ms for one in airings)
-        heard = _heard(streams, begin_ms, end_ms)
-        covered = _covered(streams, airings, begin_ms, end_ms)
-        settled_before_ms = now_ms - late_ms(station_id)
-        written = 0
-        for name in rule_sets or (conf.get().rule_set,):
-            computed = _compute(airings, heard, covered, conf.get().rules(name), settled_before_ms)
-            written += _write(name, computed, now_ms)
-        return written
+    # No transaction around the reading: one of SQLite that reads first fails, rather than waits,
+    # where another process wrote meanwhile. What changes meanwhile has a stale window of its own.
+    streams = list(Stream.objects.of(station_id))
+    airings = _airings(station_id, started_ms, ended_ms, now_ms, layers)
+    if not airings or not streams:
+        return 0
+    begin_ms = min(one.started_ms for one in airings)
+    end_ms = max(one.ended_ms for one in airings)
+    heard = _heard(streams, begin_ms, end_ms)
+    covered = _covered(streams, airings, begin_ms, end_ms)
+    settled_before_ms = now_ms - late_ms(station_id)
+    written = 0
+    for name in rule_sets or (conf.get().rule_set,):
+        computed = _compute(airings, heard, covered, conf.get().rules(name), settled_before_ms)
+        written += _write(name, computed, now_ms)
+    return written
 
 
 # Loading ----------------------------------------------------------------------------
@@ -294,7 +295,7 @@ def _compute(
     settled_before_ms: int,
 ) -> list[_Computed]:
     listening = heard.listening
-    mask = metrics.counted(heard.played_ms, rules)
+    mask = metrics.counted(heard.played_ms, rules, listening=listening)
     if not mask.all():
         listening = listening.only(mask)
     starts = np.array([one.started_ms for one in airings], dtype=np.int64)
@@ -359,12 +360,13 @@ def _write(rule_set: str, computed: Sequence[_Computed], now_ms: int) -> int:
             new.append(_new(rule_set, one, now_ms))
         elif (row := _renewed(old, one, now_ms)) is not None:
             changed.append(row)
-    Audience.objects.bulk_create(new, batch_size=200)
-    rows.change_each(
-        f"UPDATE {rows.table(Audience)} SET {', '.join(f'{_quoted(name)} = %s' for name in FIGURES)},"
-        " settled = %s, version = %s, changes = %s, computed = %s WHERE id = %s",
-        changed,
-    )
+    with transaction.atomic():
+        Audience.objects.bulk_create(new, batch_size=200)
+        rows.change_each(
+            f"UPDATE {rows.table(Audience)} SET {', '.join(f'{_quoted(name)} = %s' for name in FIGURES)},"
+            " settled = %s, version = %s, changes = %s, computed = %s WHERE id = %s",
+            changed,
+        )
     return len(new) + len(changed)
 
 

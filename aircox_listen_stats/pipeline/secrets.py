@@ -11,8 +11,6 @@ import secrets as entropy
 import threading
 from dataclasses import dataclass
 
-from django.db import transaction
-
 from .. import conf
 from ..fields import from_ms, to_ms
 from ..kernel import calendar
@@ -78,12 +76,11 @@ def destroy_before(started_ms: int) -> int:
 
 
 def _of_period(started_ms: int, before_ms: int) -> Secrets:
-    with transaction.atomic():
+    stored = _stored(before_ms, started_ms)
+    if started_ms not in stored:
+        row = Secret(started=from_ms(started_ms), value=entropy.token_bytes(SECRET_BYTES))
+        Secret.objects.bulk_create([row], ignore_conflicts=True)  # another process may be first
         stored = _stored(before_ms, started_ms)
-        if started_ms not in stored:
-            row = Secret(started=from_ms(started_ms), value=entropy.token_bytes(SECRET_BYTES))
-            Secret.objects.bulk_create([row], ignore_conflicts=True)
-            stored = _stored(before_ms, started_ms)
         destroy_before(before_ms)
     return Secrets(
         current=stored[started_ms], previous=stored.get(before_ms), started_ms=started_ms

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from django.db import transaction
-
 from .. import conf
 from ..models import Stream
 
@@ -19,23 +17,27 @@ def sync(station_of: Callable[[str, conf.StreamSettings], int | None]) -> dict[s
     station is found: such a stream is left out (and a check tells it). Rows
     that the settings no longer name become inactive and keep their sessions.
     """
+    known = by_slug()
     found: dict[str, Stream] = {}
-    with transaction.atomic():
-        for slug, entry in conf.get().streams.items():
-            station_id = station_of(slug, entry)
-            if station_id is None:
-                continue
-            found[slug], _ = Stream.objects.update_or_create(
-                slug=slug,
-                defaults={
-                    "station_id": station_id,
-                    "title": entry.title,
-                    "source": entry.source,
-                    "delay_ms": round(entry.delay_seconds * MS),
-                    "active": True,
-                },
-            )
-        Stream.objects.exclude(slug__in=found).filter(active=True).update(active=False)
+    for slug, entry in conf.get().streams.items():
+        station_id = station_of(slug, entry)
+        if station_id is None:
+            continue
+        columns = {
+            "station_id": station_id,
+            "title": entry.title,
+            "source": entry.source,
+            "delay_ms": round(entry.delay_seconds * MS),
+            "active": True,
+        }
+        stream = known.get(slug)
+        if stream is None:
+            stream = Stream.objects.create(slug=slug, **columns)
+        elif any(getattr(stream, name) != value for name, value in columns.items()):
+            Stream.objects.filter(pk=stream.pk).update(**columns)
+            stream.refresh_from_db()
+        found[slug] = stream
+    Stream.objects.exclude(slug__in=found).filter(active=True).update(active=False)
     return found
 
 

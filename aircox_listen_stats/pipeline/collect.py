@@ -1,0 +1,374 @@
+"""The collector: hears every source, keeps the timeline and the figures, tells the live count.
+
+Threads do the pulling, which is waiting; one thread does all writing. Any
+number of collectors may run, one of them holds the lease and works.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import close_old_connections
+
+from .. import conf
+from ..errors import SourceUnavailable
+from ..fields import from_ms, to_ms
+from ..kernel.types import Layer
+from ..models import Audience, Inbox, SourceState, StaleWindow
+from ..onair.base import OnAirLog
+from ..sources.base import PullSource, Report, Source
+from . import inbox, lateness, lease, retention, rollup, streams, timeline, windows
+from .ingest import Ingested, run_together, store
+from .live import Publisher
+
+log = logging.getLogger(__name__)
+
+MS = 1000
+HOUR_MS = 3600 * MS
+DAY_MS = 24 * HOUR_MS
+
+TICK_SECONDS = 0.5
+"""How often a callback is looked for: half of what a live count may lag behind."""
+
+PULL_THREADS = 4
+"""Pulls wait for servers; a slow one must not hold up the others."""
+
+LONGEST_BACK_OFF_SECONDS = 60.0
+"""A source that is down is asked at least so often, so that its return is noticed soon."""
+
+TAKE_OVER_MS = 2 * MS
+"""How often a standby looks whether the lease is free."""
+
+SLIDING_MS = 2 * HOUR_MS
+"""aircox corrects its past: rows of the last two hours are read again and again."""
+
+AHEAD_MS = 15 * 60 * MS
+"""How far the timeline looks ahead: a diffusion that begins soon is on air in time."""
+
+TIMELINE_EVERY_MS = 30 * MS
+DEBOUNCE_MS = 5 * MS
+RUNNING_EVERY_MS = 30 * MS
+SETTLE_EVERY_MS = 5 * 60 * MS
+SETTLE_BACK_MS = 14 * DAY_MS
+"""An airing that could not settle for two weeks is left to listen_stats_rebuild."""
+HEALTH_EVERY_MS = 60 * MS
+STREAMS_EVERY_MS = 5 * 60 * MS
+
+
+@dataclass(slots=True)
+class _Ear:
+    """Where one source stands in this run."""
+
+    source: Source
+    cursor: Mapping[str, Any] | None = None  # None: not read yet
+    due_ms: int = 0
+    pulling: Future[Report] | None = None
+    asked_ms: int = 0
+    failures: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+
+@dataclass(slots=True)
+class _Due:
+    """When each of the regular works is next due; 0 is now."""
+
+    at_ms: dict[str, int] = field(default_factory=dict)
+
+    def is_due(self, work: str, every_ms: int, now_ms: int) -> bool:
+        due_ms = self.at_ms.get(work, 0)
+        if due_ms - now_ms > every_ms:  # the clock went back
+            due_ms = 0
+        if now_ms < due_ms:
+            return False
+        self.at_ms[work] = now_ms + every_ms
+        return True
+
+
+class Collector:
+    """One collector. ``step()`` does what is due; ``run()`` steps until it is told to stop.
+
+    ``sources`` and ``onair`` are handed in, so that a demonstration or a test
+    can hand in its own. Everything that is worth knowing after a crash is in
+    the database.
+    """
+
+    def __init__(
+        self,
+        *,
+        sources: Mapping[str, Source],
+        onair: OnAirLog,
+        holder: str | None = None,
+        publisher: Publisher | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self.ears = {name: _Ear(source) for name, source in sources.items()}
+        self.onair = onair
+        self.holder = holder or f"{socket.gethostname()}:{os.getpid()}:{random.randrange(1 << 16):04x}"[-128:]
+        self.publisher = publisher or Publisher()
+        self.clock = clock or (lambda: time.time_ns() // 1_000_000)
+        self.is_active = False
+        self._threads: ThreadPoolExecutor | None = None
+        self._due = _Due()
+        self._counts: dict[str, int] = {}
+        self._trouble: dict[str, str] = {}
+        self._stations: list[int] = []
+
+    # Running ------------------------------------------------------------------
+
+    def run(self, stop: threading.Event) -> None:
+        """Steps until ``stop`` is set, then ends cleanly: what is begun is finished, the lease let go."""
+        log.info("Collector %s starts with %d sources.", self.holder, len(self.ears))
+        try:
+            while not stop.is_set():
+                self.step(now_ms=self.clock())
+                stop.wait(TICK_SECONDS)
+        finally:
+            self.close()
+
+    def step(self, *, now_ms: int) -> None:
+        """Does what is due. One source's or one station's trouble is noted and stops nothing else."""
+        close_old_connections()
+        self._guard("lease", lambda: self._hold(now_ms))
+        if not self.is_active:
+            return
+        if self._due.is_due("streams", STREAMS_EVERY_MS, now_ms) and not self._guard("streams", self._sync_streams):
+            self._due.at_ms["streams"] = now_ms + 5 * MS
+        for ear in self.ears.values():
+            self._guard(f"source {ear.name}", lambda ear=ear: self._hear(ear, now_ms))
+        for station_id in self._stations:
+            self._guard(f"timeline of station {station_id}", lambda one=station_id: self._keep_timeline(one, now_ms))
+            self._guard(f"audience of station {station_id}", lambda one=station_id: self._keep_audience(one, now_ms))
+            self._guard(
+                f"live count of station {station_id}",
+                lambda one=station_id: self.publisher.publish(one, now_ms=now_ms),
+            )
+        if self._due.is_due("prune", DAY_MS, now_ms):
+            self._guard("retention", lambda: retention.prune(now_ms=now_ms))
+        if self._due.is_due("health", HEALTH_EVERY_MS, now_ms):
+            self._guard("health", self._tell_health)
+
+    def close(self) -> None:
+        """Lets everything go. Pulls that still wait are abandoned; what they bring is pulled again."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
+        for ear in self.ears.values():
+            ear.pulling = None
+            self._guard(f"source {ear.name}", ear.source.close)
+        self._guard("live count", self.publisher.close)
+        if self.is_active:
+            self._guard("lease", lambda: lease.release(lease.COLLECTOR, self.holder, now_ms=self.clock()))
+            self.is_active = False
+        log.info("Collector %s has stopped.", self.holder)
+
+    def _guard(self, what: str, work: Callable[[], object]) -> bool:
+        """Did ``work`` go well? An exception is told once per kind, without its text, which may hold anything."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - the collect loop: nothing may stop the others
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            trouble = f"{type(error).__name__} in {place.name}, line {place.lineno}"
+            if self._trouble.get(what) != trouble:
+                log.error("Trouble with the %s: %s. It goes on with the rest and tries again.", what, trouble)
+            self._trouble[what] = trouble
+            return False
+        if self._trouble.pop(what, None):
+            log.info("The %s is well again.", what)
+        return True
+
+    # The lease ----------------------------------------------------------------
+
+    def _hold(self, now_ms: int) -> None:
+        if self.is_active:
+            if not self._due.is_due("renew", lease.RENEW_MS, now_ms):
+                return
+            self.is_active = False  # unless the next line says otherwise
+            self.is_active = lease.renew(lease.COLLECTOR, self.holder, now_ms=now_ms, progress=self.progress())
+            if not self.is_active:
+                log.warning("Collector %s lost the lease and is on standby.", self.holder)
+        elif self._due.is_due("take over", TAKE_OVER_MS, now_ms):
+            self.is_active = lease.acquire(lease.COLLECTOR, self.holder, now_ms=now_ms)
+            if self.is_active:
+                log.info("Collector %s is active.", self.holder)
+                self._begin(now_ms)
+
+    def _begin(self, now_ms: int) -> None:
+        """Starts from what the database says, whoever wrote it."""
+        self._due = _Due({"renew": now_ms + lease.RENEW_MS})
+        for ear in self.ears.values():
+            ear.cursor, ear.pulling, ear.due_ms = None, None, now_ms
+
+    def progress(self) -> dict[str, Any]:
+        """What the lease's row tells the doctor."""
+        return {
+            "counts": dict(self._counts),
+            "trouble": dict(self._trouble),
+            "failing": sorted(ear.name for ear in self.ears.values() if ear.failures),
+            "frames_sent": self.publisher.sender.sent,
+            "frames_failed": self.publisher.sender.failed,
+        }
+
+    # Hearing ------------------------------------------------------------------
+
+    def _hear(self, ear: _Ear, now_ms: int) -> None:
+        if ear.cursor is None:
+            state = SourceState.objects.filter(pk=ear.name).first()
+            ear.cursor = dict(state.cursor) if state else {}
+        if ear.pulling is not None and ear.pulling.done():
+            self._harvest(ear, now_ms)
+        if inbox.takes_callbacks(ear.source):
+            self._drain(ear, now_ms)
+        if isinstance(ear.source, PullSource) and ear.pulling is None and self._may_pull(ear, now_ms):
+            ear.asked_ms = now_ms
+            ear.pulling = self._pool().submit(ear.source.pull, dict(ear.cursor or {}), now_ms=now_ms)
+
+    def _may_pull(self, ear: _Ear, now_ms: int) -> bool:
+        too_far_ms = round(max(LONGEST_BACK_OFF_SECONDS, _interval(ear.source)) * 2 * MS)
+        return now_ms >= ear.due_ms or ear.due_ms - now_ms > too_far_ms  # the clock went back
+
+    def _harvest(self, ear: _Ear, now_ms: int) -> None:
+        assert ear.pulling is not None
+        pulling, ear.pulling = ear.pulling, None
+        interval_seconds = _interval(ear.source)
+        try:
+            report = pulling.result()
+        except Exception as error:
+            ear.failures += 1
+            ear.due_ms = now_ms + round(_back_off_seconds(interval_seconds, ear.failures) * MS)
+            self._note_failure(ear, error, now_ms)
+            if not isinstance(error, SourceUnavailable):
+                raise
+            return
+        ear.due_ms = now_ms if report.more else ear.asked_ms + round(interval_seconds * MS)
+        self._store(ear, report, now_ms)
+        if ear.failures:
+            log.info("Source %s answers again after %d failures.", ear.name, ear.failures)
+            ear.failures = 0
+
+    def _drain(self, ear: _Ear, now_ms: int) -> None:
+        only_told = not isinstance(ear.source, PullSource)
+        if only_told and not self._has_callbacks(ear) and not self._due.is_due(f"look {ear.name}", 5 * MS, now_ms):
+            return
+        report = inbox.report(ear.source, ear.cursor or {}, now_ms=now_ms)
+        if report is not None:
+            self._store(ear, report, now_ms)
+
+    def _has_callbacks(self, ear: _Ear) -> bool:
+        return Inbox.objects.filter(source=ear.name).exists()
+
+    def _store(self, ear: _Ear, report: Report, now_ms: int) -> None:
+        join_ms = round(2 * _interval(ear.source) * MS)
+        done = store(report, now_ms=now_ms, join_ms=join_ms)
+        if report.cursor is not None:
+            ear.cursor = dict(report.cursor)
+        self._add(done)
+
+    def _add(self, done: Ingested) -> None:
+        for name, count in (
+            ("connections", done.connections_new),
+            ("connections_ended", done.connections_ended),
+            ("sessions", done.sessions.opened),
+            ("unknown_streams", done.unknown_streams),
+        ):
+            if count:
+                self._counts[name] = self._counts.get(name, 0) + count
+
+    def _note_failure(self, ear: _Ear, error: Exception, now_ms: int) -> None:
+        told = str(error) if isinstance(error, SourceUnavailable) else type(error).__name__
+        if ear.failures == 1:
+            log.warning("Source %s cannot be heard: %s Nobody is taken to have left.", ear.name, told)
+        columns = {"failed": from_ms(now_ms), "failures": ear.failures, "error": told[:255]}
+        if not SourceState.objects.filter(pk=ear.name).update(**columns):
+            SourceState.objects.create(pk=ear.name, **columns)
+
+    def _pool(self) -> ThreadPoolExecutor:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(PULL_THREADS, thread_name_prefix="listen-stats-pull")
+        return self._threads
+
+    # Timeline and figures -------------------------------------------------------
+
+    def _sync_streams(self) -> None:
+        default = self.onair.default_station()
+
+        def station_of(slug: str, entry: conf.StreamSettings) -> int | None:
+            if entry.station is None:
+                return default.id if default else None
+            found = self.onair.station(entry.station)
+            if found is None and isinstance(entry.station, int):
+                return entry.station  # aircox may be gone, its station's figures are not
+            return found.id if found else None
+
+        found = streams.sync(station_of)
+        self._stations = sorted({stream.station_id for stream in found.values()})
+
+
+    def _keep_timeline(self, station_id: int, now_ms: int) -> None:
+        def compute(started_ms: int, ended_ms: int) -> None:
+            timeline.refresh(station_id, started_ms, ended_ms, now_ms=now_ms)
+
+        windows.work_off(StaleWindow.TIMELINE, station_id, compute)
+        if self._due.is_due(f"timeline {station_id}", TIMELINE_EVERY_MS, now_ms):
+            compute(now_ms - SLIDING_MS, now_ms + AHEAD_MS)
+
+    def _keep_audience(self, station_id: int, now_ms: int) -> None:
+        def compute(started_ms: int, ended_ms: int) -> None:
+            rollup.refresh(station_id, started_ms, ended_ms, now_ms=now_ms)
+
+        if self._due.is_due(f"audience {station_id}", DEBOUNCE_MS, now_ms):
+            windows.work_off(StaleWindow.AUDIENCE, station_id, compute)
+        if self._due.is_due(f"running {station_id}", RUNNING_EVERY_MS, now_ms):
+            compute(now_ms - 1, now_ms)
+        if self._due.is_due(f"settle {station_id}", SETTLE_EVERY_MS, now_ms):
+            for started_ms, ended_ms in _unsettled(station_id, now_ms):
+                compute(started_ms, ended_ms)
+
+    # Health -----------------------------------------------------------------------
+
+    def _tell_health(self) -> None:
+        waiting = windows.waiting()
+        log.info(
+            "Collector %s: %s; waiting windows: %s; failing sources: %s; frames sent %d, failed %d.",
+            self.holder,
+            ", ".join(f"{name} {count}" for name, count in sorted(self._counts.items())) or "nothing heard yet",
+            ", ".join(f"{kind} {count}" for kind, count in sorted(waiting.items())) or "none",
+            ", ".join(sorted(ear.name for ear in self.ears.values() if ear.failures)) or "none",
+            self.publisher.sender.sent,
+            self.publisher.sender.failed,
+        )
+
+
+def _unsettled(station_id: int, now_ms: int) -> list[tuple[int, int]]:
+    """Windows of airings that may settle now: over, late window passed, figures still provisional."""
+    late_ms = lateness.late_ms(station_id)
+    spans = Audience.objects.unsettled().filter(
+        airing__station_id=station_id,
+        airing__layer__in=tuple(Layer),
+        airing__ended__lte=from_ms(now_ms - late_ms),
+        airing__ended__gt=from_ms(now_ms - late_ms - SETTLE_BACK_MS),
+    )
+    found = spans.values_list("airing__started", "airing__ended").distinct()
+    return run_together((to_ms(started), to_ms(ended)) for started, ended in found)
+
+
+def _interval(source: Source) -> float:
+    return float(getattr(source, "interval_seconds", 15.0))
+
+
+def _back_off_seconds(interval_seconds: float, failures: int) -> float:
+    """Twice as long after each failure, up to a minute, and never in step with others."""
+    longest = max(LONGEST_BACK_OFF_SECONDS, interval_seconds)
+    return min(interval_seconds * 2 ** min(failures - 1, 10), longest) * random.uniform(0.8, 1.2)

@@ -1,0 +1,82 @@
+"""Everything that is derived, derived again for a window: sessions, timeline, audiences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from django.db import transaction
+
+from .. import conf
+from ..fields import from_ms
+from ..models import Connection, Stream
+from . import ingest, rollup, stitching, timeline
+
+MS = 1000
+PIECE_MS = 24 * 3600 * MS
+"""A day at a time, each in transactions of its own: the collector may go on beside it."""
+
+LISTENERS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilt:
+    """What a rebuild changed. Nothing, where nothing was wrong."""
+
+    sessions: int = 0
+    windows: int = 0
+    audiences: int = 0
+
+
+def rebuild(
+    station_id: int | None,
+    started_ms: int,
+    ended_ms: int,
+    *,
+    now_ms: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Rebuilt:
+    """Rebuilds ``[started_ms, ended_ms)`` of one station, or of all of them.
+
+    Sessions are stitched anew where their sockets are still kept (imported and
+    older ones stay). The timeline keeps what it knows where aircox's rows are
+    gone. Figures older than the kept sessions stay. ``progress(done, all)`` is
+    called after each day.
+    """
+    known = {*Stream.objects.values_list("station_id", flat=True)}
+    stations = sorted(known) if station_id is None else [station_id]
+    sessions = sum(_restitch(one, started_ms, ended_ms) for one in stations)
+    pieces = [(one, *piece) for one in stations for piece in _pieces(started_ms, min(ended_ms, now_ms))]
+    audiences = 0
+    for done, (one, start_ms, end_ms) in enumerate(pieces, start=1):
+        timeline.refresh(one, start_ms, end_ms, now_ms=now_ms)
+        audiences += rollup.refresh(one, start_ms, end_ms, now_ms=now_ms)
+        if progress is not None:
+            progress(done, len(pieces))
+    return Rebuilt(sessions=sessions, windows=len(pieces), audiences=audiences)
+
+
+def _restitch(station_id: int, started_ms: int, ended_ms: int) -> int:
+    streams = list(Stream.objects.of(station_id).values_list("pk", flat=True))
+    touched = sorted(
+        set(
+            Connection.objects.filter(
+                stream__in=streams, started__lt=from_ms(ended_ms), seen__gte=from_ms(started_ms)
+            ).values_list("stream_id", "listener")
+        )
+    )
+    changed = 0
+    gap_ms = conf.get().rules().gap_seconds * MS
+    for first in range(0, len(touched), LISTENERS_AT_ONCE):
+        with transaction.atomic():
+            some = set(touched[first : first + LISTENERS_AT_ONCE])
+            done = stitching.restitch(some, gap_ms=gap_ms)
+            ingest.mark_stale_windows(done.windows)
+        changed += done.opened + done.changed + done.removed
+    return changed
+
+
+def _pieces(started_ms: int, ended_ms: int) -> Iterator[tuple[int, int]]:
+    while started_ms < ended_ms:
+        yield started_ms, min(started_ms + PIECE_MS, ended_ms)
+        started_ms += PIECE_MS
