@@ -28,7 +28,7 @@ from django.utils.crypto import salted_hmac
 
 from .. import conf
 from ..errors import ListenStatsError
-from ..fields import from_ms
+from ..fields import from_ms, to_ms
 from ..kernel import calendar, sessionize
 from ..kernel.identity import household_keys
 from ..kernel.types import Address
@@ -58,6 +58,7 @@ COVERAGE_TOUCH_MS = 60 * MS
 """What was observed before is joined if it is that near."""
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
 Progress = Callable[["Log", "Chunk"], None]
 
 
@@ -86,16 +87,19 @@ class Log(Protocol):
 
     def first_line(self) -> bytes: ...
     def first_ms(self) -> int: ...
+    def length(self) -> int: ...
     def digest(self, length: int, key: bytes) -> str | None: ...
     def chunks(self, streams: Mapping[str, str], *, offset: int) -> Iterator[Chunk]: ...
-    def long_lines(
-        self, streams: Mapping[str, str], *, offset: int, seconds: int
-    ) -> Iterator[Chunk]: ...
+    def long_lines(self, streams: Mapping[str, str], *, offset: int, seconds: int) -> Iterator[Chunk]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to import under which name. ``mounts`` maps a mount to the slug of a stream."""
+    """What to import under which name. ``mounts`` maps a mount to the slug of a stream.
+
+    A session belongs to the window ``[from_ms, to_ms)`` in which it ENDS: that
+    is where the log tells of it.
+    """
 
     source: str
     mounts: Mapping[str, str]
@@ -104,14 +108,35 @@ class Plan:
     to_ms: int | None = None
     dry_run: bool = False
 
-    def takes(self, started_ms: Ints) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Which connections begin inside the window."""
-        inside = np.ones(len(started_ms), dtype=np.bool_)
+    def takes(self, ended_ms: Ints) -> Bools:
+        """Which sessions end inside the window."""
+        inside = np.ones(len(ended_ms), dtype=np.bool_)
         if self.from_ms is not None:
-            inside &= started_ms >= self.from_ms
+            inside &= ended_ms >= self.from_ms
         if self.to_ms is not None:
-            inside &= started_ms < self.to_ms
+            inside &= ended_ms < self.to_ms
         return inside
+
+    def name_of(self, slug: str) -> str:
+        """The stream's name in the ledger, with the window where there is one."""
+        if self.from_ms is None and self.to_ms is None:
+            return slug
+        return f"{slug} {'' if self.from_ms is None else self.from_ms}-{'' if self.to_ms is None else self.to_ms}"
+
+    def meets(self, window: str) -> bool:
+        """Does a window of the ledger overlap this one?"""
+        start, end = window.split("-")
+        return (self.to_ms is None or not start or int(start) < self.to_ms) and (
+            self.from_ms is None or not end or self.from_ms < int(end)
+        )
+
+    def clipped(self, start_ms: int, end_ms: int) -> tuple[int, int] | None:
+        """The part of a stretch that is inside the window; None where it is empty."""
+        if self.from_ms is not None:
+            start_ms = max(start_ms, self.from_ms)
+        if self.to_ms is not None:
+            end_ms = min(end_ms, self.to_ms)
+        return (start_ms, end_ms) if end_ms > start_ms else None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,14 +145,13 @@ class Imported:
 
     counts: Counter[str] = field(default_factory=Counter)
     sessions: int = 0
+    outside: int = 0  # sessions that end outside the window
     replaced: int = 0
-    still_open: int = 0  # sessions of another source that go on and were left alone
+    straddling: int = 0  # sessions of another source across the border of what was replaced: left whole
     already: list[str] = field(default_factory=list)  # logs of which nothing was new
 
 
-def run(
-    logs: Sequence[Log], plan: Plan, *, now_ms: int, progress: Progress | None = None
-) -> Imported:
+def run(logs: Sequence[Log], plan: Plan, *, now_ms: int, progress: Progress | None = None) -> Imported:
     """Imports the logs under ``plan``. Raises ImportRefused, SourceUnavailable.
 
     The streams must be rows already. Logs that were imported to their end are
@@ -176,11 +200,10 @@ def _groups(
     now_ms: int,
 ) -> Iterator[tuple[frozenset[str], list[_Job]]]:
     """The streams that begin at the same places in all logs, with those places: nearly always one group."""
-    ordered = sorted(logs, key=lambda log: (log.first_ms(), log.label))
-    found = [(log, _ledger_row(log, plan, now_ms)) for log in ordered]
+    found = _ledger(logs, plan, imported, now_ms)
     by_offsets: dict[tuple[int, ...], set[str]] = {}
     for slug in sorted(streams):
-        offsets = tuple(int(row.state.get("done", {}).get(slug, 0)) for _, row in found)
+        offsets = tuple(_done(row, plan, slug) for _, row in found)
         by_offsets.setdefault(offsets, set()).add(slug)
     for offsets, slugs in by_offsets.items():
         jobs = []
@@ -192,32 +215,77 @@ def _groups(
         yield frozenset(slugs), jobs
 
 
+def _done(row: ImportedLog, plan: Plan, slug: str) -> int:
+    """Up to where this log was imported for the stream in this window. Raises ImportRefused."""
+    done: Mapping[str, int] = row.state.get("done", {})
+    own = plan.name_of(slug)
+    for name in done:
+        named, _, window = name.partition(" ")
+        if named == slug and window and name != own and plan.meets(window):
+            start, end = (_shown(one) for one in window.split("-"))
+            raise ImportRefused(
+                f"Of log {row.label!r}, stream {slug!r} was imported from {start} to {end} before. "
+                "A session would be there twice: choose --from and --to beside that window."
+            )
+    return max(int(done.get(slug, 0)), int(done.get(own, 0)))
+
+
+def _shown(ms: str) -> str:
+    return f"{from_ms(int(ms)):%Y-%m-%d %H:%M:%S} UTC" if ms else "the log's own bound"
+
+
 def _has_more(log: Log, offset: int) -> bool:
     return any(chunk.counts.get("read") for chunk in log.chunks({}, offset=offset))
 
 
-def _ledger_row(log: Log, plan: Plan, now_ms: int) -> ImportedLog:
+def _ledger(logs: Sequence[Log], plan: Plan, imported: Imported, now_ms: int) -> list[tuple[Log, ImportedLog]]:
+    """Each log by its time, with its row: one of before, or a new one that is not stored yet."""
+    found: list[tuple[Log, ImportedLog]] = []
+    for log in sorted(logs, key=lambda one: (one.first_ms(), one.label)):
+        line = log.first_line()
+        if any(other.first_line() == line and _is_part_of(log, other) for other, _ in found):
+            imported.already.append(log.label)  # the same log under two names
+            continue
+        found.append((log, _ledger_row(log, [row for _, row in found], plan, now_ms)))
+    return found
+
+
+def _is_part_of(log: Log, other: Log) -> bool:
+    length = min(log.length(), other.length())
+    return log.digest(length, _digest_key()) == other.digest(length, _digest_key())
+
+
+def _ledger_row(log: Log, taken: Sequence[ImportedLog], plan: Plan, now_ms: int) -> ImportedLog:
     """The row of this log: the one whose first line and whole beginning are the same."""
     name = salted_hmac("aircox_listen_stats.import.log", log.first_line(), algorithm="sha256")
     fingerprint = name.hexdigest()[:40]
     alike = list(ImportedLog.objects.filter(fingerprint__startswith=fingerprint).order_by("pk"))
+    names = {row.fingerprint for row in taken}
     for row in alike:
-        state = row.state
-        if row.finished is None or log.digest(row.offset, _digest_key()) == state.get("digest"):
+        if row.fingerprint not in names and _is_of(row, log):
             return row
+    others = {row.fingerprint for row in alike} | names
+    number = sum(1 for one in others if one.startswith(fingerprint))
     return ImportedLog(
-        fingerprint=f"{fingerprint}-{len(alike)}",
+        fingerprint=f"{fingerprint}-{number}",
         label=log.label[:128],
         source=plan.source,
         started=from_ms(now_ms),
     )
 
 
+def _is_of(row: ImportedLog, log: Log) -> bool:
+    """Was this log, or a longer version of it, imported as ``row``?"""
+    if row.offset == 0:
+        return True  # a run that was interrupted
+    if log.length() < row.offset:
+        return True  # an older copy: better nothing than twice
+    return log.digest(row.offset, _digest_key()) == row.state.get("digest")
+
+
 def _digest_key() -> bytes:
     """From SECRET_KEY: a log of one line must not be found out by trying all addresses."""
-    return salted_hmac(
-        "aircox_listen_stats.import.digest", "key", algorithm="sha256"
-    ).digest()
+    return salted_hmac("aircox_listen_stats.import.digest", "key", algorithm="sha256").digest()
 
 
 # The run -------------------------------------------------------------------------------------------
@@ -283,7 +351,6 @@ class _Run:
         self.waiting = 0
         self.marks: list[tuple[str, str, str, str]] = []
         self.mark_numbers: dict[tuple[str, str, str, str], int] = {}
-        self.replaced_to_ms = plan.from_ms
         self.coverage: list[tuple[int, int]] = []
         self.secret, self.written_ms = self._begin()
 
@@ -314,7 +381,7 @@ class _Run:
                 job.counts.update(chunk.counts)
                 self.imported.counts.update(chunk.counts)
                 self._cover(chunk)
-                self._take(number, job, chunk, is_long=False)
+                self._take(number, chunk, is_long=False)
                 if progress is not None:
                     progress(job.log, chunk)
                 if self.waiting >= FLUSH_ROWS:
@@ -325,9 +392,9 @@ class _Run:
     def _take_long_ones(self) -> None:
         for number, job in enumerate(self.jobs):
             for chunk in job.log.long_lines(self.mounts, offset=job.offset, seconds=HOLD_SECONDS):
-                self._take(number, job, chunk, is_long=True)
+                self._take(number, chunk, is_long=True)
 
-    def _take(self, number: int, job: _Job, chunk: Chunk, *, is_long: bool) -> None:
+    def _take(self, number: int, chunk: Chunk, *, is_long: bool) -> None:
         """Adds the chunk's connections to what waits. Their addresses end here."""
         if not chunk.started_ms:
             return
@@ -335,14 +402,7 @@ class _Run:
         who = np.array(chunk.who)
         started_ms = np.array(chunk.started_ms, dtype=np.int64)
         ended_ms = np.array(chunk.ended_ms, dtype=np.int64)
-        wanted = self.plan.takes(started_ms)
-        if not is_long:
-            outside = int((~wanted).sum())
-            if outside:
-                for counts in (job.counts, self.imported.counts):
-                    counts["kept"] -= outside
-                    counts["skipped_outside_window"] += outside
-        wanted &= ((ended_ms - started_ms) > HOLD_SECONDS * MS) == is_long
+        wanted = ((ended_ms - started_ms) > HOLD_SECONDS * MS) == is_long
         columns = _Columns(
             listener=np.array([listener for listener, _ in marked], dtype=np.int64)[who],
             started_ms=started_ms,
@@ -402,11 +462,7 @@ class _Run:
             return columns, columns
         columns = columns.only(np.lexsort((columns.started_ms, columns.listener)))
         last_ms = self._cluster_ends(columns)
-        is_complete = (
-            np.ones(len(columns), dtype=np.bool_)
-            if safe_ms is None
-            else last_ms + self.gap_ms < safe_ms
-        )
+        is_complete = np.ones(len(columns), dtype=np.bool_) if safe_ms is None else last_ms + self.gap_ms < safe_ms
         is_written = last_ms + self.gap_ms < self.written_ms
         return columns.only(~is_complete), columns.only(is_complete & ~is_written)
 
@@ -428,101 +484,97 @@ class _Run:
         return ends[np.cumsum(begins) - 1]
 
     def _write(self, stream: Stream, columns: _Columns, safe_ms: int | None) -> None:
-        sessions = sessionize.stitch_columns(
-            columns.listener, columns.started_ms, columns.ended_ms, gap_ms=self.gap_ms
-        )
-        self.imported.sessions += len(sessions)
+        sessions = sessionize.stitch_columns(columns.listener, columns.started_ms, columns.ended_ms, gap_ms=self.gap_ms)
+        chosen = np.flatnonzero(self.plan.takes(sessions.ended_ms))
+        self.imported.outside += len(sessions) - len(chosen)
+        self.imported.sessions += len(chosen)
         if self.plan.dry_run:
             return
-        window = self._window(stream, sessions, safe_ms)
-        if len(sessions):
-            _insert(self._rows(stream, columns, sessions))
-            window = (
-                min(window[0], int(sessions.started_ms.min())),
-                max(window[1], int(sessions.ended_ms.max())),
-            )
-        if window[1] > window[0]:
-            spans = [(window[0] - 1 - stream.delay_ms, window[1] + 1 - stream.delay_ms)]
-            mark_stale(StaleWindow.AUDIENCE, {stream.station_id: spans})
-
-    def _window(
-        self, stream: Stream, sessions: sessionize.SessionColumns, safe_ms: int | None
-    ) -> tuple[int, int]:
-        """Makes room: where other sources told of the same time, replaces them or refuses.
-
-        A session belongs to the window in which it starts. Gives the hull of
-        what was removed; an empty one, far in the future, where nothing was.
-        """
-        nothing = (1 << 62, 0)
+        hulls = [(sessions.started_ms[chosen], sessions.ended_ms[chosen])]
         if self.plan.replace:
-            return self._replace(stream, safe_ms) or nothing
-        if len(sessions):
-            first_ms, last_ms = int(sessions.started_ms.min()), int(sessions.started_ms.max())
-            other = (
-                Session.objects.filter(
-                    stream=stream, started__gte=from_ms(first_ms), started__lte=from_ms(last_ms)
-                )
-                .exclude(source=self.plan.source)
-                .order_by("started")
-                .values_list("source", "started")
-                .first()
+            hulls.append(self._replace(stream, safe_ms))
+        else:
+            self._refuse_overlap(stream, *hulls[0])
+        _insert(self._rows(stream, columns, sessions, chosen.tolist()))
+        started_ms, ended_ms = (np.concatenate(column) for column in zip(*hulls, strict=True))
+        if len(started_ms):
+            span = (
+                int(started_ms.min()) - 1 - stream.delay_ms,
+                int(ended_ms.max()) + 1 - stream.delay_ms,
             )
-            if other is not None:
-                raise ImportRefused(
-                    f"Stream {stream.slug!r} has sessions of source {other[0]!r} from {other[1]:%Y-%m-%d %H:%M:%S} UTC on, "
-                    "in the hours of this log. One stream is counted once: end before them with --to, "
-                    "or replace them with --replace."
-                )
-        return nothing
+            mark_stale(StaleWindow.AUDIENCE, {stream.station_id: [span]})
 
-    def _replace(self, stream: Stream, safe_ms: int | None) -> tuple[int, int] | None:
-        """Removes what other sources told of the log's time; the hull of it, or None."""
-        starts = [start for start, _ in self.coverage]
-        low_ms = self.plan.from_ms if self.plan.from_ms is not None else min(starts, default=None)
-        high_ms = max((end for _, end in self.coverage), default=None)
-        if low_ms is None or high_ms is None:
-            return None
-        if safe_ms is not None:
-            high_ms = min(high_ms, safe_ms)
-        if self.plan.to_ms is not None:
-            high_ms = min(high_ms, self.plan.to_ms) if safe_ms is not None else self.plan.to_ms
-        others = Session.objects.filter(
-            stream=stream, started__gte=from_ms(low_ms), started__lt=from_ms(max(low_ms, high_ms))
-        ).exclude(source=self.plan.source)
-        if safe_ms is None:
-            self.imported.still_open += others.open().count()
-        gone = others.filter(is_open=False)
-        hull = gone.values_list("started", "ended")
-        bounds = [(rows_ms(start), rows_ms(end)) for start, end in hull]
-        if not bounds:
-            return None
-        # Their sockets too, or the next report about the listener would bring them back.
-        Connection.objects.filter(
-            Exists(gone.filter(pk=OuterRef("session_id")))
-        ).delete()
-        self.imported.replaced += gone.delete()[0]
-        return min(start for start, _ in bounds), max(end for _, end in bounds)
+    def _refuse_overlap(self, stream: Stream, started_ms: Ints, ended_ms: Ints) -> None:
+        """Raises ImportRefused where another source already told of listening that ended in these hours."""
+        if not len(ended_ms):
+            return
+        other = (
+            Session.objects.filter(
+                stream=stream,
+                ended__gte=from_ms(int(ended_ms.min())),
+                ended__lte=from_ms(int(ended_ms.max())),
+            )
+            .exclude(source=self.plan.source)
+            .order_by("ended")
+            .values_list("source", "ended")
+            .first()
+        )
+        if other is not None:
+            raise ImportRefused(
+                f"Stream {stream.slug!r} has sessions of source {other[0]!r} that end from "
+                f"{other[1]:%Y-%m-%d %H:%M:%S} UTC on, in the hours of this log. One stream is counted "
+                "once: stop before them with --to, or replace them with --replace."
+            )
+
+    def _replace(self, stream: Stream, safe_ms: int | None) -> tuple[Ints, Ints]:
+        """Removes what other sources told of listening that ended in the hours of these logs.
+
+        A log is complete for what ends while it is written, and for nothing
+        else. Gives the starts and ends of what was removed.
+        """
+        removed: list[tuple[int, int]] = []
+        for span in self._spans(safe_ms):
+            inside = Session.objects.filter(
+                stream=stream, ended__gte=from_ms(span[0]), ended__lte=from_ms(span[1])
+            ).exclude(source=self.plan.source)
+            gone = inside.filter(is_open=False)
+            removed += [(to_ms(start), to_ms(end)) for start, end in gone.values_list("started", "ended")]
+            # Their sockets too, or the next report about the listener would bring them back.
+            Connection.objects.filter(Exists(gone.filter(pk=OuterRef("session_id")))).delete()
+            self.imported.replaced += gone.delete()[1].get(Session._meta.label, 0)
+            if safe_ms is None:
+                across = Session.objects.filter(
+                    stream=stream, started__lt=from_ms(span[1]), ended__gt=from_ms(span[1])
+                ).exclude(source=self.plan.source)
+                self.imported.straddling += across.count() + inside.open().count()
+        columns = np.array(removed, dtype=np.int64).reshape(-1, 2)
+        return columns[:, 0], columns[:, 1]
+
+    def _spans(self, safe_ms: int | None) -> list[tuple[int, int]]:
+        """The stretches that the logs cover, as far as they are complete, inside the window."""
+        limit_ms = safe_ms if safe_ms is not None else 1 << 62
+        spans = [self.plan.clipped(start, min(end, limit_ms)) for start, end in self.coverage]
+        return [span for span in spans if span is not None]
 
     def _rows(
-        self, stream: Stream, columns: _Columns, sessions: sessionize.SessionColumns
+        self,
+        stream: Stream,
+        columns: _Columns,
+        sessions: sessionize.SessionColumns,
+        chosen: Sequence[int],
     ) -> Iterator[tuple[Any, ...]]:
-        """The sessions' rows in the order of FIELDS, under keys of their own period."""
+        """The chosen sessions' rows in the order of FIELDS, under keys of their own period."""
+        first_row = sessions.first_row
         keys = household_keys(
-            self._period_keys(columns.listener[sessions.first_row], sessions.started_ms), sessions.lane
-        )
-        marks = columns.mark[sessions.first_row].tolist()
+            self._period_keys(columns.listener[first_row], sessions.started_ms), sessions.lane
+        ).tolist()
+        marks = columns.mark[first_row].tolist()
         first_part = sessions.first_part.tolist()
         part_started_ms, part_ended_ms = sessions.part_started_ms, sessions.part_ended_ms
-        for number, (key, started_ms, ended_ms, played_ms, mark) in enumerate(
-            zip(
-                keys.tolist(),
-                sessions.started_ms.tolist(),
-                sessions.ended_ms.tolist(),
-                sessions.played_ms.tolist(),
-                marks,
-                strict=True,
-            )
-        ):
+        started, ended = sessions.started_ms.tolist(), sessions.ended_ms.tolist()
+        played = sessions.played_ms.tolist()
+        for number in chosen:
+            started_ms, ended_ms = started[number], ended[number]
             parts = None
             slot = slice(first_part[number], first_part[number + 1])
             if slot.stop - slot.start > 1:
@@ -530,14 +582,14 @@ class _Run:
                 parts = json.dumps(spans.tolist())
             yield (
                 stream.pk,
-                key,
+                keys[number],
                 started_ms,
                 ended_ms,
-                played_ms,
+                played[number],
                 parts,
                 False,
                 ended_ms - started_ms > LONG_SESSION_MS,
-                *self.marks[mark],
+                *self.marks[marks[number]],
                 self.plan.source,
             )
 
@@ -570,20 +622,9 @@ class _Run:
 
     def _note(self, safe_ms: int | None, read: int) -> None:
         """Coverage, and in the ledger how far the run came; finished logs lose their secret."""
-        limit_ms = safe_ms if safe_ms is not None else 1 << 62
-        heard = [
-            (self.streams[slug].pk, *span)
-            for slug in self.slugs
-            for span in (self._clipped(start, min(end, limit_ms)) for start, end in self.coverage)
-            if span is not None
-        ]
+        heard = [(self.streams[slug].pk, *span) for slug in self.slugs for span in self._spans(safe_ms)]
         extend_coverage(heard, join_ms=COVERAGE_TOUCH_MS)
-        waiting = {
-            int(job)
-            for blocks in self.pending.values()
-            for block in blocks
-            for job in np.unique(block.job)
-        }
+        waiting = {int(job) for blocks in self.pending.values() for block in blocks for job in np.unique(block.job)}
         if safe_ms is not None:
             self.written_ms = max(self.written_ms, safe_ms)
         for number, job in enumerate(self.jobs):
@@ -594,17 +635,10 @@ class _Run:
                 self._finish(job)
             job.row.save()
 
-    def _clipped(self, start_ms: int, end_ms: int) -> tuple[int, int] | None:
-        if self.plan.from_ms is not None:
-            start_ms = max(start_ms, self.plan.from_ms)
-        if self.plan.to_ms is not None:
-            end_ms = min(end_ms, self.plan.to_ms)
-        return (start_ms, end_ms) if end_ms > start_ms else None
-
     def _finish(self, job: _Job) -> None:
         job.is_finished = True
         end = max(job.end, job.offset)
-        done = {**job.row.state.get("done", {}), **dict.fromkeys(self.slugs, end)}
+        done = {**job.row.state.get("done", {}), **{self.plan.name_of(slug): end for slug in self.slugs}}
         row = job.row
         # Overwritten first, so that it does not linger in a freed page of SQLite.
         ImportedLog.objects.filter(pk=row.pk).update(secret=bytes(SECRET_BYTES))
@@ -613,13 +647,6 @@ class _Run:
         row.offset = row.size = end
         row.counts = dict(Counter(row.counts) + job.counts)
         row.state = {"done": done, "digest": job.log.digest(end, _digest_key())}
-
-
-def rows_ms(instant: Any) -> int:
-    """Milliseconds of an instant as the ORM gives it."""
-    from ..fields import to_ms
-
-    return to_ms(instant)
 
 
 FIELDS = (
@@ -645,20 +672,18 @@ def _insert(sessions: Iterable[tuple[Any, ...]]) -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql" and hasattr(cursor, "copy"):
             with cursor.copy(f"COPY {rows.table(Session)} ({columns}) FROM STDIN") as copy:
-                for some in rows_in_blocks(sessions):
+                for some in _in_blocks(sessions):
                     copy.write("".join(map(_copy_line, some)))
             return
         marks = ", ".join(["%s"] * len(FIELDS))
-        cursor.executemany(
-            f"INSERT INTO {rows.table(Session)} ({columns}) VALUES ({marks})", list(sessions)
-        )
+        cursor.executemany(f"INSERT INTO {rows.table(Session)} ({columns}) VALUES ({marks})", list(sessions))
 
 
 COPY_ROWS = 5000
 """Rows in one write of COPY: half a megabyte."""
 
 
-def rows_in_blocks(sessions: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+def _in_blocks(sessions: Iterable[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
     block: list[tuple[Any, ...]] = []
     for row in sessions:
         block.append(row)

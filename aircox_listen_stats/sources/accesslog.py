@@ -11,9 +11,12 @@ from __future__ import annotations
 import calendar
 import gzip
 import hashlib
+import io
 import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -24,7 +27,7 @@ from ..kernel.types import MS, Address, Observation
 from . import urlauth
 from .base import Heard, PullSource, Report
 
-__all__ = ["AccessLine", "AccessLogSource", "LogChunk", "parse_line", "read_chunks", "stream_of"]
+__all__ = ["AccessLine", "AccessLogSource", "LogChunk", "LogFile", "parse_line", "read_chunks", "stream_of"]
 
 MAX_LINE_BYTES = 64 * 1024
 """Icecast's lines have 1023 characters at most; other writers' lines are longer."""
@@ -40,6 +43,9 @@ PULL_BYTES = 1024 * 1024
 
 CHUNK_BYTES = 4 * 1024 * 1024
 """What an import parses at once: some 24,000 lines."""
+
+REMEMBERED_REQUESTS = 4096
+"""Different requests of which is remembered whether they are listening."""
 
 REMEMBERED_FILES = 16
 """So many finished files are remembered, so that none is read twice."""
@@ -88,21 +94,9 @@ def parse_line(line: bytes) -> AccessLine:
     Reasons: ``cut`` (at 1023 characters), ``no_duration`` (plain combined
     format), ``stamp``, ``duration``, ``ip``, ``too_long``, ``malformed``.
     """
-    if len(line) > MAX_LINE_BYTES:
-        raise MalformedRecord("too_long", f"A line of more than {MAX_LINE_BYTES} bytes.")
-    line = line.strip(b"\0\r\n")
-    head, request, numbers, agent, seconds = _split(line)
-    ip, _, stamp = head.partition(b" ")
-    if not ip or not ip.isascii():
-        raise MalformedRecord("ip", "A line without an address.")
-    duration_s = int(seconds)
-    if duration_s > MAX_DURATION_SECONDS:
-        raise MalformedRecord("duration", "A duration of more than one year.")
-    ended_s = _instant(stamp[stamp.rfind(b"[") + 1 :])
-    if ended_s < duration_s:
-        raise MalformedRecord("stamp", "A line of before 1970.")
+    ip, agent, ended_s, duration_s, _ = _fields(line)
+    _, request, (status, bytes_sent), _, _ = _split(line.strip(b"\0\r\n"))
     method, _, target = request.partition(b" ")
-    status, bytes_sent = numbers
     return AccessLine(
         address=Address(ip=ip.decode("ascii"), agent=agent.decode("latin-1")),
         ended_s=ended_s,
@@ -243,7 +237,11 @@ class LogChunk:
 def read_chunks(
     log: IO[bytes], streams: Mapping[str, str], *, offset: int = 0, chunk_bytes: int = CHUNK_BYTES
 ) -> Iterator[LogChunk]:
-    """The chunks of an open log from ``offset`` to its end, a last line without its newline included."""
+    """The chunks of an open log from ``offset`` on.
+
+    A last line without its newline may still be written: it is counted, not
+    read, and ``offset`` stays before it.
+    """
     slugs = sorted(set(streams.values()))
     numbers = {slug: number for number, slug in enumerate(slugs)}
     requests: dict[bytes, tuple[int, str]] = {}
@@ -258,14 +256,97 @@ def read_chunks(
         offset += sum(map(len, lines)) + len(lines)
         yield _parsed(lines, offset, streams, numbers, requests)
     if rest:
-        yield _parsed([rest], offset + len(rest), streams, numbers, requests)
+        yield LogChunk(offset=offset, counts={"skipped_unfinished_line": 1})
 
 
-def open_log(path: Path) -> IO[bytes]:
-    """The file's lines as bytes, decompressed where its name ends in ``.gz``."""
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")
-    return path.open("rb")
+class LogFile:
+    """A log file to import, plain or ``.gz``. ``size`` is what it takes on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.label = path.name
+        self._path = path
+        self._raw: IO[bytes] | None = None
+        try:
+            self.size = path.stat().st_size
+            self._first_line, self._first_s = self._head()
+        except (OSError, EOFError, zlib.error) as error:
+            raise self._unreadable(error) from None
+
+    def first_line(self) -> bytes:
+        """The first line as it stands; b"" in an empty log."""
+        return self._first_line
+
+    def first_ms(self) -> int:
+        """The first stamp; 0 where no line near the beginning has one."""
+        return self._first_s * MS
+
+    def bytes_read(self) -> int:
+        """How much of ``size`` the last reading has come through."""
+        return self.size if self._raw is None or self._raw.closed else self._raw.tell()
+
+    def length(self) -> int:
+        """Bytes of the whole log, decompressed."""
+        if self._path.suffix != ".gz":
+            return self._path.stat().st_size
+        with self._open() as log:
+            return sum(map(len, self._blocks(log)))
+
+    def digest(self, length: int, key: bytes) -> str | None:
+        """A keyed hash of the first ``length`` bytes; None where the log is shorter."""
+        hashed = hashlib.blake2b(key=key[:64], digest_size=32)
+        with self._open() as log:
+            for block in self._blocks(log):
+                hashed.update(block[:length])
+                length -= min(length, len(block))
+                if not length:
+                    break
+        return None if length else hashed.hexdigest()
+
+    def chunks(self, streams: Mapping[str, str], *, offset: int = 0) -> Iterator[LogChunk]:
+        """The log from ``offset`` on; see :func:`read_chunks`. Raises SourceUnavailable."""
+        with self._open() as log:
+            try:
+                log.seek(offset)
+                yield from read_chunks(log, streams, offset=log.tell())
+            except (OSError, EOFError, zlib.error) as error:
+                raise self._unreadable(error) from None
+
+    def long_lines(self, streams: Mapping[str, str], *, offset: int = 0, seconds: int) -> Iterator[LogChunk]:
+        """Only the connections of ``seconds`` and more, found by their last field."""
+        pattern = re.compile(rb'^.*" \d{%d,}\r?$' % len(str(seconds)), re.MULTILINE)
+        with self._open() as log:
+            log.seek(offset)
+            rest = b""
+            for block in self._blocks(log):
+                whole, _, tail = (rest + block).rpartition(b"\n")
+                rest = tail if len(tail) <= MAX_LINE_BYTES else b""
+                found = pattern.findall(whole)
+                if found:
+                    yield from read_chunks(io.BytesIO(b"\n".join(found) + b"\n"), streams)
+
+    @contextmanager
+    def _open(self) -> Iterator[IO[bytes]]:
+        try:
+            with self._path.open("rb") as raw:
+                self._raw = raw
+                yield gzip.GzipFile(fileobj=raw) if self._path.suffix == ".gz" else raw
+        except (OSError, EOFError, zlib.error) as error:
+            raise self._unreadable(error) from None
+
+    def _blocks(self, log: IO[bytes]) -> Iterator[bytes]:
+        while block := log.read(CHUNK_BYTES):
+            yield block
+
+    def _head(self) -> tuple[bytes, int]:
+        with self._open() as log:
+            head = log.read(HEAD_BYTES)
+        return head.partition(b"\n")[0], _first_stamp(head)
+
+    def _unreadable(self, error: Exception) -> SourceUnavailable:
+        return SourceUnavailable(
+            f"Log {self.label!r} cannot be read to its end ({type(error).__name__}). "
+            "May this user read it? Is it a complete .gz?"
+        )
 
 
 def _parsed(
@@ -275,40 +356,28 @@ def _parsed(
     numbers: Mapping[str, int],
     requests: dict[bytes, tuple[int, str]],
 ) -> LogChunk:
+    """The lines in columns: what :func:`parse_line` and :func:`stream_of` give, several times faster."""
     chunk = LogChunk(offset=offset)
     known: dict[tuple[bytes, bytes], int] = {}
     counts: dict[str, int] = {}
     started_ms, ended_ms, stream, who = chunk.started_ms, chunk.ended_ms, chunk.stream, chunk.who
-    first_s = last_s = 0
-    read = 0
+    first_s = last_s = read = 0
     for line in lines:
         if not line:
             continue
         read += 1
         try:
-            head, request, (status, sent), agent, seconds = _split(line.rstrip(b"\r"))
-            ip, _, stamp = head.partition(b" ")
-            ended_s = _instant(stamp[stamp.rfind(b"[") + 1 :])
-            duration_s = int(seconds)
-            if duration_s > MAX_DURATION_SECONDS or ended_s < duration_s or not ip.isascii() or not ip:
-                raise MalformedRecord("malformed")
-        except MalformedRecord:
-            # The slow reading says why, or reads what only it can read.
-            taken = _parsed_slowly(line, streams, counts)
-            if taken is None:
-                continue
-            ended_s = taken.ended_s
-            number, reason = _placed(taken, streams, numbers)
-            duration_s = taken.duration_s
-            ip, agent = taken.address.ip.encode("ascii"), taken.address.agent.encode("latin-1")
-        else:
-            key = b"%b %d %b" % (request, status, b"0" if sent == 0 else b"")
-            placed = requests.get(key)
-            if placed is None:
-                placed = _placed(parse_line(line), streams, numbers)
-                if len(requests) < REMEMBERED_MINUTES:
-                    requests[key] = placed
-            number, reason = placed
+            ip, agent, ended_s, duration_s, key = _fields(line)
+        except MalformedRecord as error:
+            name = f"refused_{error.reason}"
+            counts[name] = counts.get(name, 0) + 1
+            continue
+        placed = requests.get(key)
+        if placed is None:
+            placed = _placed(parse_line(line), streams, numbers)
+            if len(requests) < REMEMBERED_REQUESTS:
+                requests[key] = placed
+        number, reason = placed
         if not first_s or ended_s < first_s:
             first_s = ended_s
         if ended_s > last_s:
@@ -329,13 +398,21 @@ def _parsed(
     return chunk
 
 
-def _parsed_slowly(line: bytes, streams: Mapping[str, str], counts: dict[str, int]) -> AccessLine | None:
-    try:
-        return parse_line(line)
-    except MalformedRecord as error:
-        name = f"refused_{error.reason}"
-        counts[name] = counts.get(name, 0) + 1
-        return None
+def _fields(line: bytes) -> tuple[bytes, bytes, int, int, bytes]:
+    """Address, agent, end and duration, and what decides whether the line is listening."""
+    if len(line) > MAX_LINE_BYTES:
+        raise MalformedRecord("too_long", f"A line of more than {MAX_LINE_BYTES} bytes.")
+    head, request, (status, sent), agent, seconds = _split(line.strip(b"\0\r\n"))
+    ip, _, stamp = head.partition(b" ")
+    if not ip or not ip.isascii():
+        raise MalformedRecord("ip", "A line without an address.")
+    duration_s = int(seconds)
+    if duration_s > MAX_DURATION_SECONDS:
+        raise MalformedRecord("duration", "A duration of more than one year.")
+    ended_s = _instant(stamp[stamp.rfind(b"[") + 1 :])
+    if ended_s < duration_s:
+        raise MalformedRecord("stamp", "A line of before 1970.")
+    return ip, agent, ended_s, duration_s, b"%b %d %b" % (request, status, b"0" if sent == 0 else b"")
 
 
 def _placed(line: AccessLine, streams: Mapping[str, str], numbers: Mapping[str, int]) -> tuple[int, str]:
@@ -431,8 +508,10 @@ class AccessLogSource(PullSource):
             log.seek(follow.offset)
             block = log.read(max(budget, HEAD_BYTES))
         end = block.rfind(b"\n") + 1
-        if not end and (len(block) > MAX_LINE_BYTES or (is_over and block)):
-            end = len(block)  # an endless line is refused, the last of a finished file is a line
+        if not end and block and is_over:
+            follow.count("refused_unfinished")  # the server was killed while it wrote
+        if not end and len(block) > MAX_LINE_BYTES:
+            end = len(block)  # an endless line is refused
         for line in block[:end].split(b"\n"):
             if line:
                 follow.hear(line, self.streams, self.trusted_proxies)
@@ -540,12 +619,12 @@ class _Following:
         try:
             access = parse_line(line)
         except MalformedRecord as error:
-            self._count(f"refused_{error.reason}")
+            self.count(f"refused_{error.reason}")
             return
         self.newest_s = max(self.newest_s, access.ended_s)
         stream, reason = stream_of(access, streams)
         if reason:
-            self._count(f"skipped_{reason}")
+            self.count(f"skipped_{reason}")
             return
         self.counts["kept"] += 1
         self.observations.append(
@@ -560,7 +639,7 @@ class _Following:
             )
         )
 
-    def _count(self, name: str) -> None:
+    def count(self, name: str) -> None:
         self.counts[name] = self.counts.get(name, 0) + 1
 
 

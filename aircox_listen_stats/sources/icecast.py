@@ -204,7 +204,7 @@ class IcecastSource(PullSource):
         self._url = url.rstrip("/")
         self._auth = httpx.BasicAuth(user, password)
         self._client: httpx.Client | None = None
-        self._transport: httpx.BaseTransport | None = None
+        self.transport: httpx.BaseTransport | None = None  # another way to Icecast than its socket
         self._elapsed_ms: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000
 
     def close(self) -> None:
@@ -326,7 +326,7 @@ class IcecastSource(PullSource):
                 auth=self._auth,
                 timeout=self.timeout_seconds,
                 trust_env=False,
-                transport=self._transport,
+                transport=self.transport,
                 headers={"User-Agent": "aircox-listen-stats"},
             )
         stop_at = time.monotonic() + self.timeout_seconds

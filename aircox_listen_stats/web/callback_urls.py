@@ -1,7 +1,11 @@
-"""URL patterns; see web/urls.py."""
+"""Where Icecast's URL authentication posts to; see docs/sources/icecast.md."""
 
 from __future__ import annotations
 
-from typing import Any
+from django.urls import URLPattern, path
 
-urlpatterns: list[Any] = []
+from . import callbacks
+
+urlpatterns: list[URLPattern] = [
+    path("callback/<str:source>/<str:token>/", callbacks.callback, name="callback"),
+]
