@@ -70,6 +70,9 @@ def aired(
         if stored is not None and _has_faded(stored, row, starts.get(row.id), plays):
             candidate = Candidate(airing=replace(stored, is_running=False), is_sure=True, is_gone=True)
         if candidate is not None:
+            if stored is not None and candidate.airing.initial_id is None:
+                # aircox forgets the first run when that is deleted.
+                candidate.airing = replace(candidate.airing, initial_id=stored.initial_id)
             found.append(candidate)
     known = {diffusion_key(row.id) for row in records.diffusions}
     for key, stored in kept.items():

@@ -49,6 +49,7 @@ class Play:
     sound_id: int | None = None
     row: LogRow | None = None
     span: OnAirSpan | None = None
+    stored: Airing | None = None  # as it was stored before
     frozen: Airing | None = None  # its evidence is gone: it stands as it was stored
     is_running: bool = False
 
@@ -77,8 +78,9 @@ def plays(
     """All plays of the records and sightings, by start, none overlapping another.
 
     `kept` are sound airings that were stored before: one whose evidence is
-    gone takes part as it stands.
+    gone takes part as it stands, one whose sound was deleted keeps its sound.
     """
+    known = {airing.key: airing for airing in kept}
     rows = _sound_rows(records.logs)
     seen = [_from_span(span, watches) for span in _joined(spans)]
     unmatched = _match(rows, seen)
@@ -86,7 +88,13 @@ def plays(
     logged = [_from_row(row) for row in unmatched if not _contradicted(row, seen)]
     evident = {_key(row.source, row.at_ms) for row in rows}
     evident |= {key for play in seen for key in (play.key, _key(play.source, play.raw_ms))}
-    frozen = [_from_kept(airing) for airing in kept if airing.key not in evident and airing.started_ms <= now_ms]
+    frozen = [
+        _from_kept(airing) for airing in known.values() if airing.key not in evident and airing.started_ms <= now_ms
+    ]
+    for play in (*logged, *seen):
+        play.stored = known.get(play.key)
+        if play.sound_id is None and play.stored is not None:
+            play.sound_id = play.stored.sound_id
     ordered = sorted([*logged, *seen, *frozen], key=_order)
     alive = any(watch.seen_ms >= now_ms - ALIVE_MS for watch in watches)
     for index, play in enumerate(ordered):
@@ -263,7 +271,12 @@ def _expected(play: Play, sounds: Mapping[int, SoundRow]) -> int | None:
     if play.span is not None and play.span.remaining_ms:
         return play.span.seen_ms + play.span.remaining_ms
     sound = sounds.get(play.sound_id) if play.sound_id is not None else None
-    return None if sound is None or sound.duration_ms is None else play.start_ms + sound.duration_ms
+    if sound is not None:
+        return None if sound.duration_ms is None else play.start_ms + sound.duration_ms
+    stored = play.stored
+    # The sound was deleted, and its length with it.
+    knew = stored is not None and stored.sound_id is not None and not stored.is_running
+    return stored.ended_ms if stored is not None and knew else None
 
 
 def _end_as_seen(play: Play, span: OnAirSpan, following: Play | None) -> None:

@@ -121,7 +121,17 @@ def _sound(play: Play, diffusion_id: int | None, records: Records) -> Airing:
         bounds = {"started_ms": play.start_ms, "ended_ms": play.end_ms, "end_basis": play.end_basis}
         return replace(play.frozen, is_running=False, **bounds)
     sound = records.sounds.get(play.sound_id) if play.sound_id is not None else None
-    seen = play.span
+    seen, stored = play.span, play.stored
+    if sound is None and stored is not None and stored.sound_id is not None:
+        return replace(
+            stored,
+            started_ms=play.start_ms,
+            ended_ms=play.end_ms,
+            start_basis=play.start_basis,
+            end_basis=play.end_basis,
+            diffusion_id=diffusion_id,
+            is_running=play.is_running,
+        )
     return Airing(
         station_id=records.station_id,
         layer=Layer.SOUND,
@@ -193,7 +203,7 @@ def _tracks(
     _place_alone(tracks, sounds, diffusions, records, now_ms)
     known = {airing.key for airing in tracks.airings} | tracks.suggested
     for key, stored in kept.items():
-        if key not in known and stored.started_ms <= now_ms and not _is_told_anew(stored, sounds):
+        if key not in known and stored.started_ms <= now_ms and not _is_told_anew(stored, sounds, records):
             tracks.airings.append(replace(stored, is_running=False))
             tracks.gone.add(key)
         elif key not in known:
@@ -304,9 +314,9 @@ def _track(track: TrackRow, place: Airing, **changes: object) -> Airing:
     )
 
 
-def _is_told_anew(stored: Airing, sounds: Sequence[_Sound]) -> bool:
-    """Whether the sound of a stored track still has its evidence: then its tracks were placed from that."""
-    return any(
+def _is_told_anew(stored: Airing, sounds: Sequence[_Sound], records: Records) -> bool:
+    """Whether the sound of a stored track still exists and has its evidence: then its tracks were placed from that."""
+    return stored.sound_id in records.sounds and any(
         sound.play.frozen is None
         and sound.airing.sound_id == stored.sound_id
         and sound.airing.started_ms <= stored.started_ms < sound.airing.ended_ms
