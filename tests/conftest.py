@@ -55,6 +55,17 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 @pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """The test database; before it goes, the thread that async tests read it from lets go."""
+    yield
+    from asgiref.sync import SyncToAsync
+    from django.db import connections
+
+    # It lives as long as the process, and PostgreSQL drops no database that somebody uses.
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result()
+
+
+@pytest.fixture(scope="session")
 def capture() -> Callable[[str], Path]:
     """``capture("icecast/access.log")``: the path of a recorded file in tests/data."""
 
