@@ -9,6 +9,7 @@ clock (Lord Howe turns by 30 minutes), the slot that it cuts is shorter.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
@@ -194,7 +195,7 @@ def _clock_slots(zone: ZoneInfo, start_ms: int, end_ms: int, length_ms: int) -> 
     bounds = []
     low_ms, stop_ms = start_ms - DAY_MS, end_ms + DAY_MS
     stretches = [low_ms, *_changes(zone, low_ms, stop_ms), stop_ms]
-    for begin, until in zip(stretches[:-1], stretches[1:], strict=True):
+    for begin, until in itertools.pairwise(stretches):
         offset = _offset_ms(begin, zone)
         first_full = -(-(begin + offset) // length_ms) * length_ms - offset
         bounds.append(np.array([begin] if begin != low_ms else [], dtype=np.int64))

@@ -68,7 +68,10 @@ class Listening:
         parts = {len(self.part_started_ms), len(self.part_ended_ms), len(self.part_session)}
         sessions = {len(self.started_ms), len(self.ended_ms), len(self.is_open), len(self.listener)}
         if len(parts) > 1 or len(sessions) > 1:
-            raise ValueError(f"Columns of unequal length: parts {sorted(parts)}, sessions {sorted(sessions)}; expected one length each.")
+            raise ValueError(
+                f"Columns of unequal length: parts {sorted(parts)}, sessions {sorted(sessions)}. "
+                "Expected one length for all columns of parts and one for all columns of sessions."
+            )
 
     def __len__(self) -> int:
         return len(self.started_ms)
@@ -298,7 +301,7 @@ class Sweep:
         return self._place((instants - self.base_ms) // self.unit_ms + 1)
 
     def _place(self, unit: Ints) -> Ints:
-        """The number of events before each ``unit``; the needles are of the events' own type, else numpy copies these."""
+        """The number of events before each ``unit``; needles of another type would make numpy copy the events."""
         inside = np.clip(unit, 0, (np.iinfo(self.events.dtype).max >> 1))
         return np.searchsorted(self.events, (inside << 1).astype(self.events.dtype))
 
@@ -502,35 +505,39 @@ def _are_whole_seconds(values: Ints) -> bool:
 
 def _hulls(parts: Parts, is_open: Bools) -> Hulls:
     starts, ends, session = parts.started_ms, parts.ended_ms, parts.session
+    silences = _pairs(starts[:0], ends[:0])
+    if not parts.is_single:
+        starts, ends, session, silences = _from_first_part(parts)
     ended = np.zeros(parts.count_of_sessions, dtype=np.int64)
-    if parts.is_single:
-        silences = _pairs(starts[:0], ends[:0])
-    else:
-        order = order_of(session)  # stable: parts of a session stay by start
-        starts, ends, session = starts[order], ends[order], session[order]
-        first = np.concatenate(([True], session[1:] != session[:-1]))
-        silences = _pairs(ends[:-1][~first[1:]], starts[1:][~first[1:]])
-        ends = np.maximum.reduceat(ends, np.flatnonzero(first))
-        starts, session = starts[first], session[first]
     ended[session] = ends
     is_open = is_open[session]
-    if not is_open.any():
-        return Hulls(
-            closed=Pairs(starts=starts, ends=ends, sorted_ends=parts.sorted_ends_ms)
-            if parts.is_single
-            else _pairs(starts, ends),
-            still_open=_pairs(starts[:0], ends[:0]), silences=silences, of_session_ended_ms=ended
-        )
-    return Hulls(
-        closed=_pairs(starts[~is_open], ends[~is_open]),
-        still_open=_pairs(starts[is_open], ends[is_open]),
-        silences=silences,
-        of_session_ended_ms=ended,
-    )
+    if parts.is_single and not is_open.any():
+        closed = Pairs(starts=starts, ends=ends, sorted_ends=parts.sorted_ends_ms)
+        still_open = _pairs(starts[:0], ends[:0])
+    else:
+        closed = _pairs(starts[~is_open], ends[~is_open])
+        still_open = _pairs(starts[is_open], ends[is_open])
+    return Hulls(closed=closed, still_open=still_open, silences=silences, of_session_ended_ms=ended)
+
+
+def _from_first_part(parts: Parts) -> tuple[Ints, Ints, Ints, Pairs]:
+    """Starts, ends and sessions of hulls, by start, and the silences inside: later parts are folded into the first."""
+    each = np.bincount(parts.session)
+    rows = np.flatnonzero(each[parts.session] > 1)
+    rows = rows[order_of(parts.session[rows])]  # stable: the parts of a session stay by start
+    mine, starts, ends = parts.session[rows], parts.started_ms[rows], parts.ended_ms[rows]
+    is_first = np.concatenate(([True], mine[1:] != mine[:-1]))
+    is_next = np.flatnonzero(~is_first[1:])
+    hull_ends = parts.ended_ms.copy()
+    hull_ends[rows[is_first]] = np.maximum.reduceat(ends, np.flatnonzero(is_first))
+    is_hull = np.ones(len(hull_ends), dtype=np.bool_)
+    is_hull[rows[~is_first]] = False
+    kept = np.flatnonzero(is_hull)
+    return parts.started_ms[kept], hull_ends[kept], parts.session[kept], _pairs(ends[is_next], starts[is_next + 1])
 
 
 def _pairs(starts: Ints, ends: Ints) -> Pairs:
-    if not np.all(starts[1:] >= starts[:-1]):
+    if not _ascends(starts):
         order = order_of(starts)
         starts, ends = starts[order], ends[order]
     return Pairs(starts=starts, ends=ends, sorted_ends=np.sort(ends))

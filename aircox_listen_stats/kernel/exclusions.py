@@ -42,9 +42,7 @@ class ExclusionRules:
             for reason, texts in ((Exclusion.STAFF, staff_networks), (Exclusion.RELAY, relay_networks))
             for number, text in enumerate(texts, start=1)
         ]
-        words = [
-            (Exclusion.MONITOR, f"agent {word.strip()}"[:RULE_LENGTH], _word(word)) for word in monitor_agents
-        ]
+        words = [(Exclusion.MONITOR, f"agent {word.strip()}"[:RULE_LENGTH], _word(word)) for word in monitor_agents]
         return cls(networks=tuple(networks), words=tuple(words))
 
     def label(self, address: Address) -> tuple[Exclusion, str]:
@@ -88,6 +86,7 @@ def _word(text: str) -> str:
     word = normalise_agent(text).lower()
     if not word:
         raise ValueError(
-            f"{text!r} holds no letter or digit and would exclude everybody. Write a word of the agent, e.g. 'UptimeKuma'."
+            f"{text!r} holds no letter or digit and would exclude everybody. "
+            "Write a word of the agent, such as 'UptimeKuma'."
         )
     return word

@@ -86,7 +86,7 @@ def person_hours(listening: Listening, start_ms: int, end_ms: int) -> float:
 
 def aas(listening: Listening, start_ms: int, end_ms: int) -> float:
     """Average active sessions, the average audience: TLH by real elapsed hours; 0.0 for no time."""
-    return _ratio(tlh(listening, start_ms, end_ms), (end_ms - start_ms) / HOUR_MS)
+    return _ratio(int(_period(listening, start_ms, end_ms).listening_ms[0]), end_ms - start_ms)
 
 
 def active_sessions(listening: Listening, start_ms: int, end_ms: int) -> int:

@@ -29,7 +29,20 @@ class Grid:
         seconds = range(start, end)
         if not seconds:
             return dict.fromkeys(
-                ["listening", "sessions", "listeners", "peak", "at_start", "at_end", "inherited", "joined", "left", "kept", "stayed"], 0
+                [
+                    "listening",
+                    "sessions",
+                    "listeners",
+                    "peak",
+                    "at_start",
+                    "at_end",
+                    "inherited",
+                    "joined",
+                    "left",
+                    "kept",
+                    "stayed",
+                ],
+                0,
             ) | {"peak_at": -1}
         met = [i for i, row in enumerate(self.rows) if any(row[t] for t in seconds)]
         heads = [sum(row[t] for row in self.rows) for t in seconds]
@@ -58,9 +71,7 @@ class Grid:
 
     def retained(self, start: int, end: int) -> list[int]:
         present = [i for i, row in enumerate(self.rows) if start < end and row[start]]
-        return [
-            sum(self.is_open[i] or self.last[i] >= minute for i in present) for minute in range(start, end, 60)
-        ]
+        return [sum(self.is_open[i] or self.last[i] >= minute for i in present) for minute in range(start, end, 60)]
 
     def heard_by(self, listener: int) -> list[bool]:
         mine = [row for row, who in zip(self.rows, self.listeners, strict=True) if who == listener]

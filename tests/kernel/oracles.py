@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Iterable
+
+from hypothesis import HealthCheck, settings
 
 from aircox_listen_stats.kernel.correlate import Listening
 
@@ -11,6 +14,9 @@ S = 1000
 """Milliseconds in a second."""
 
 HOUR_MS = 3_600_000
+
+random_cases = functools.partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Hypothesis settings that no busy machine turns into a failure."""
 
 
 def utc(text: str) -> int:

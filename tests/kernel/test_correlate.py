@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aircox_listen_stats.kernel.correlate import (
@@ -17,7 +17,7 @@ from aircox_listen_stats.kernel.correlate import (
 )
 
 from .grid import Grid
-from .oracles import HOUR_MS, ONE_HOUR, S, clock, listening_of
+from .oracles import HOUR_MS, ONE_HOUR, S, clock, listening_of, random_cases
 
 LENGTH = 420
 """Seconds of a random case: seven minutes, so that curves have whole and partial minutes."""
@@ -66,7 +66,7 @@ def columns_of(result: AudienceColumns, place: int, shift: int) -> dict[str, int
     }
 
 
-@settings(max_examples=400, deadline=None)
+@random_cases(max_examples=400)
 @given(told_sessions(), airings_)
 def test_every_column_equals_the_grid_of_seconds(told, airings):
     grid = Grid(told, LENGTH)
@@ -77,7 +77,7 @@ def test_every_column_equals_the_grid_of_seconds(told, airings):
         assert columns_of(result, place, SHIFT) == grid.counts(start, end)
 
 
-@settings(max_examples=150, deadline=None)
+@random_cases(max_examples=150)
 @given(told_sessions(), airings_)
 def test_curve_and_retention_equal_the_grid_of_seconds(told, airings):
     grid = Grid(told, LENGTH)
@@ -200,7 +200,7 @@ def test_columns_of_unequal_length_are_refused():
         Listening.whole(started_ms=np.array([1, 2]), ended_ms=np.array([3]), listener=np.array([1, 2]))
 
 
-@settings(max_examples=150, deadline=None)
+@random_cases(max_examples=150)
 @given(told_sessions(), st.lists(st.integers(0, LENGTH), min_size=2, max_size=5).map(sorted))
 def test_splitting_a_period_loses_and_invents_nothing(told, cuts):
     listening = shifted(told)
@@ -216,7 +216,7 @@ def test_splitting_a_period_loses_and_invents_nothing(told, cuts):
     assert (parts.left + parts.kept).tolist() == parts.sessions.tolist()
 
 
-@settings(max_examples=100, deadline=None)
+@random_cases(max_examples=100)
 @given(told_sessions(), told_sessions(most=1), airings_)
 def test_adding_a_session_never_lowers_listening(told, more, airings):
     bounds = (np.array(airings, dtype=np.int64).reshape(-1, 2) + SHIFT) * S
@@ -226,7 +226,7 @@ def test_adding_a_session_never_lowers_listening(told, more, airings):
     assert (after.listeners >= before.listeners).all()
 
 
-@settings(max_examples=100, deadline=None)
+@random_cases(max_examples=100)
 @given(told_sessions(), airings_, st.randoms(), st.integers(0, 999))
 def test_order_of_rows_and_fractions_of_seconds_change_nothing(told, airings, random, fraction):
     """Whole seconds are swept in 32 bits, others in milliseconds, long spans in 64 bits: all the same."""
@@ -248,9 +248,7 @@ def test_keys_that_share_their_leading_bits_are_told_apart():
     """The packed sort sees the upper bits only; it must notice when two listeners agree in them."""
     size = 3000
     keys = (np.arange(size, dtype=np.int64) % 2) + (np.arange(size, dtype=np.int64) % 7 << 60)
-    listening = Listening.whole(
-        started_ms=np.arange(size) * S, ended_ms=np.arange(size) * S + 5 * S, listener=keys
-    )
+    listening = Listening.whole(started_ms=np.arange(size) * S, ended_ms=np.arange(size) * S + 5 * S, listener=keys)
     heard = audience(listening, np.array([0]), np.array([size * S]))
     assert heard.listeners.tolist() == [len(set(keys.tolist()))]
 

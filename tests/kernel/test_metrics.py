@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aircox_listen_stats.kernel import metrics
@@ -15,7 +15,7 @@ from aircox_listen_stats.kernel.correlate import Listening
 from aircox_listen_stats.kernel.types import RuleSet
 
 from .grid import Grid
-from .oracles import HOUR_MS, ONE_HOUR, S, clock, listening_of
+from .oracles import HOUR_MS, ONE_HOUR, S, clock, listening_of, random_cases
 
 TRITON = RuleSet(name="triton", minimum_seconds=60)
 NIELSEN = RuleSet(name="nielsen5", minimum_seconds=300, quarter_hour_seconds=300)
@@ -27,9 +27,7 @@ TEN, ELEVEN = clock("10:00"), clock("11:00")
 
 def told(*sessions):
     """Sessions as (listener, parts in seconds after ten, is_open)."""
-    return Listening.of_parts(
-        [(who, [(TEN + a * S, TEN + b * S) for a, b in parts], False) for who, parts in sessions]
-    )
+    return Listening.of_parts([(who, [(TEN + a * S, TEN + b * S) for a, b in parts], False) for who, parts in sessions])
 
 
 def test_oracle_1():
@@ -79,7 +77,15 @@ def test_nielsen_wants_five_minutes_in_one_clock_quarter_hour():
         (7, [(899, 1801)]),  # all of the second one
     )
     played = np.array([300, 299, 300, 599, 300, 300, 902]) * S
-    assert metrics.counted(played, NIELSEN, listening=listening).tolist() == [True, False, False, True, True, False, True]
+    assert metrics.counted(played, NIELSEN, listening=listening).tolist() == [
+        True,
+        False,
+        False,
+        True,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_nielsen_without_the_sessions_is_refused():
@@ -157,7 +163,7 @@ def long_sessions(draw):
     return result
 
 
-@settings(max_examples=100, deadline=None)
+@random_cases(max_examples=100)
 @given(long_sessions(), st.integers(0, LENGTH), st.integers(0, LENGTH))
 def test_the_period_s_figures_equal_the_grid_of_seconds(sessions, one, other):
     start, end = min(one, other), max(one, other)
@@ -178,3 +184,10 @@ def test_the_period_s_figures_equal_the_grid_of_seconds(sessions, one, other):
         found = metrics.quarter_hour_listeners(listening, start_ms, end_ms, in_one_piece=in_one_piece)
         assert found.tolist() == expected
     assert metrics.aas(listening, start_ms, end_ms) <= metrics.peak(listening, start_ms, end_ms)[0]
+
+
+def test_a_steady_audience_is_exactly_its_average():
+    """Through hours as fractions, three listeners throughout would be 3.0000000000000004 for some lengths."""
+    for length in range(1, 3000, 7):
+        listening = told(*((who, [(0, length)]) for who in range(3)))
+        assert metrics.aas(listening, TEN, TEN + length * S) == 3.0

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aircox_listen_stats.kernel.identity import household_key
 from aircox_listen_stats.kernel.sessionize import GAP_MS, TWIN_MS, stitch, stitch_columns
 from aircox_listen_stats.kernel.types import ConnectionSpan, SessionSpan
 
-from .oracles import S
+from .oracles import S, random_cases
 
 ONE_DEVICE_MS = 10**12
 """As ``twin_ms``: whatever overlaps is the same device."""
@@ -117,7 +119,10 @@ def test_a_session_is_open_while_one_of_its_connections_is():
 
 def test_nobody_gives_no_session():
     assert stitch([]) == []
-    assert len(stitch_columns(np.array([], dtype=np.int64), np.array([], dtype=np.int64), np.array([], dtype=np.int64))) == 0
+    assert (
+        len(stitch_columns(np.array([], dtype=np.int64), np.array([], dtype=np.int64), np.array([], dtype=np.int64)))
+        == 0
+    )
 
 
 @st.composite
@@ -133,7 +138,7 @@ def connections_(draw, most=9, is_open=True):
     return connections
 
 
-@settings(max_examples=200, deadline=None)
+@random_cases(max_examples=200)
 @given(connections_(), st.randoms())
 def test_order_of_arrival_and_resent_batches_change_nothing(connections, random):
     shuffled = list(connections)
@@ -141,7 +146,7 @@ def test_order_of_arrival_and_resent_batches_change_nothing(connections, random)
     assert stitch(shuffled) == stitch(connections)
 
 
-@settings(max_examples=150, deadline=None)
+@random_cases(max_examples=150)
 @given(connections_(), st.integers(1, 200))
 def test_growing_step_by_step_ends_as_all_at_once(connections, step):
     """Poll after poll tells the same sockets a little longer; only the set of the last poll matters."""
@@ -159,7 +164,7 @@ def test_growing_step_by_step_ends_as_all_at_once(connections, step):
         assert spans == stitch(connections)
 
 
-@settings(max_examples=200, deadline=None)
+@random_cases(max_examples=200)
 @given(connections_())
 def test_later_connections_leave_the_lanes_of_earlier_ones_alone(connections):
     """Nobody's socket changes lanes because another one came after it."""
@@ -171,7 +176,7 @@ def test_later_connections_leave_the_lanes_of_earlier_ones_alone(connections):
         lanes = now
 
 
-@settings(max_examples=200, deadline=None)
+@random_cases(max_examples=200)
 @given(connections_())
 def test_sessions_hold_every_connection_once_and_are_well_made(connections):
     spans = stitch(connections)
@@ -182,10 +187,10 @@ def test_sessions_hold_every_connection_once_and_are_well_made(connections):
         assert all(a < b for (_, a), (b, _) in zip(span.parts, span.parts[1:], strict=False))
     for lane in {span.lane for span in spans}:
         mine = [span for span in spans if span.lane == lane]
-        assert all(a.ended_ms <= b.started_ms for a, b in zip(mine, mine[1:], strict=False))
+        assert all(a.ended_ms <= b.started_ms for a, b in itertools.pairwise(mine))
 
 
-@settings(max_examples=200, deadline=None)
+@random_cases(max_examples=200)
 @given(connections_(), connections_())
 def test_a_silence_longer_than_the_gap_cuts_the_set(before, after):
     """What follows the silence is stitched as if nothing had been before: a window may begin there."""
@@ -226,7 +231,7 @@ def by_listener(listener, started, ended) -> list[tuple]:
     return sorted(result)
 
 
-@settings(max_examples=300, deadline=None)
+@random_cases(max_examples=300)
 @given(st.lists(st.tuples(st.sampled_from([3, 2**62, 2**63 - 1, 77]), connections_(most=6, is_open=False)), max_size=6))
 def test_columns_equal_one_by_one(told):
     rows = [(who, one.started_ms, one.seen_ms) for who, connections in told for one in connections]
