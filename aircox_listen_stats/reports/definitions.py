@@ -1,0 +1,103 @@
+"""What each figure means, in words that stand beside it on every page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """The name of a figure and the sentence that defines it, both translated when shown."""
+
+    label: Promise
+    text: Promise
+
+
+DEFINITIONS: Mapping[str, Definition] = {
+    "average": Definition(
+        label=_("Average audience"),
+        text=_(
+            "How many listened at any one moment, on average: the listening time divided by the time on air. The "
+            "trade calls it AAS, average active sessions. Over several diffusions long ones weigh more, and those "
+            "observed for less than half of their time are left out."
+        ),
+    ),
+    "peak": Definition(
+        label=_("Peak"),
+        text=_("The most sessions at one moment, and when that moment began."),
+    ),
+    "listeners": Definition(
+        label=_("Distinct listeners"),
+        text=_(
+            "Different pseudonymous listeners with at least one counted session in it. Listeners of two diffusions "
+            "cannot be added up: many are the same people."
+        ),
+    ),
+    "listening_hours": Definition(
+        label=_("Listening hours"),
+        text=_("The time that all counted sessions together spent listening to it: TLH, total listening hours."),
+    ),
+    "sessions": Definition(
+        label=_("Sessions"),
+        text=_("Stretches of listening that met it. Short interruptions do not end a session."),
+    ),
+    "inherited": Definition(
+        label=_("Already there"),
+        text=_("Sessions that were listening before it began and heard some of it."),
+    ),
+    "joined": Definition(
+        label=_("Tuned in"),
+        text=_("Sessions that began while it was on air."),
+    ),
+    "left": Definition(
+        label=_("Tuned out"),
+        text=_("Sessions that ended while it was on air."),
+    ),
+    "kept": Definition(
+        label=_("Listened on"),
+        text=_("Sessions that heard some of it and went on after its end."),
+    ),
+    "stayed": Definition(
+        label=_("Stayed throughout"),
+        text=_("Sessions that were there from its first moment to its last."),
+    ),
+    "at_start": Definition(
+        label=_("At the start"),
+        text=_("Sessions that were listening in its first moment."),
+    ),
+    "at_end": Definition(
+        label=_("At the end"),
+        text=_("Sessions that were listening in its last moment."),
+    ),
+    "retention": Definition(
+        label=_("Retention"),
+        text=_("Of the sessions that were there in the first moment, the share that has not left yet at each minute."),
+    ),
+    "coverage": Definition(
+        label=_("Observed"),
+        text=_(
+            "The share of the time in which the streams were really observed. Who came and went in between is "
+            "unknown, so that the other figures are then lower bounds, written with ≥."
+        ),
+    ),
+    "settled": Definition(
+        label=_("Settled or provisional"),
+        text=_(
+            "Figures are provisional until every session that touches them is closed and late observations have "
+            "arrived. Settled figures that change after all get a new version."
+        ),
+    ),
+}
+"""By the name of the field in :class:`~aircox_listen_stats.reports.figures.Figures`."""
+
+BASES: Mapping[str, Promise] = {
+    "observed": _("observed in the playout"),
+    "logged": _("from the station's log"),
+    "scheduled": _("as planned"),
+    "inferred": _("worked out"),
+}
+"""On what evidence a bound stands, by :class:`~aircox_listen_stats.kernel.types.Basis`."""

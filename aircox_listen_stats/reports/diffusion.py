@@ -1,0 +1,230 @@
+"""The audience of one diffusion: its figures, its curve, and what was on air under it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import QuerySet
+
+from ..conf import Settings
+from ..fields import from_ms, to_ms
+from ..kernel.types import Layer, RuleSet
+from ..models import Airing, Audience
+from . import observed
+from .figures import MILLISECOND, MINUTE, Figures, average, change
+from .flow import MinuteFlow, minute_flow
+from .observed import Gap
+from .program import ALL_COLUMNS, DiffusionLine, line_of
+from .programs import with_figures
+
+COMPARED = 8
+"""Diffusions before this one that it is compared with: two months of a weekly program."""
+
+COMPARED_AT_LEAST = 4
+"""With fewer, their median says little, and no comparison is made."""
+
+COMPARED_COVERAGE = 0.9
+"""A diffusion observed for less of its time is not compared, nor compared with: its average is a lower bound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnderLine:
+    """A track or a sound that was on air during the diffusion, with the audience of its own span."""
+
+    airing_id: int
+    layer: str
+    title: str
+    artist: str
+    started: dt.datetime
+    ended: dt.datetime
+    start_basis: str
+    end_basis: str
+    length_minutes: float
+    figures: Figures | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The average audience beside the median of the program's diffusions before it."""
+
+    diffusions: int
+    median: float
+    change: float | None  # 0.1: ten per cent above the median
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """A version that took the place of a settled one, and the figures that it replaced."""
+
+    version: int
+    at: dt.datetime
+    replaced: Mapping[str, float | str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """The program's diffusion before or after this one."""
+
+    airing_id: int
+    started: dt.datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffusionAudience:
+    """One diffusion under one rule-set.
+
+    ``curve[m]`` is the mean audience of minute ``m``, None where it was not observed;
+    ``retention[m]`` the share of those present in the first moment who have not left by
+    minute ``m``, empty where nobody was present. ``flow`` is None once the sessions are
+    no longer kept, or where they no longer add up to the stored figures.
+    """
+
+    line: DiffusionLine
+    station_id: int
+    rule_set: str
+    zone: str
+    scheduled_start: dt.datetime | None
+    scheduled_end: dt.datetime | None
+    notes: tuple[str, ...]
+    evidence_gone: bool
+    revisions: tuple[Revision, ...]
+    curve: tuple[float | None, ...]
+    retention: tuple[float, ...]
+    flow: MinuteFlow | None
+    gaps: tuple[Gap, ...]
+    tracks: tuple[UnderLine, ...]
+    sounds: tuple[UnderLine, ...]
+    comparison: Comparison | None
+    earlier: Neighbour | None
+    later: Neighbour | None
+
+    @property
+    def figures(self) -> Figures | None:
+        return self.line.figures
+
+    @property
+    def retained_at_end(self) -> float | None:
+        return self.retention[-1] if self.retention else None
+
+
+def rule_sets_of(airing_id: int) -> tuple[str, ...]:
+    """The rule-sets under which the airing has figures, by name."""
+    return tuple(Audience.objects.filter(airing_id=airing_id).order_by("rule_set").values_list("rule_set", flat=True))
+
+
+def find(airing_id: int) -> Airing | None:
+    """The diffusion of that number, or None."""
+    return Airing.objects.on_layer(Layer.DIFFUSION).filter(pk=airing_id).first()
+
+
+def newest_of(diffusion_id: int) -> Airing | None:
+    """The last airing of aircox's diffusion of that number, or None: aircox may use a number again."""
+    airings = Airing.objects.on_layer(Layer.DIFFUSION).filter(diffusion_id=diffusion_id)
+    return airings.order_by("-started", "-id").first()
+
+
+def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, now: dt.datetime) -> DiffusionAudience:
+    """Everything known of one diffusion, in at most nine queries."""
+    line = _line(airing, rules.name)
+    started_ms = to_ms(airing.started)
+    # Of what is still on air, the figures tell as far as they were computed.
+    ended_ms = to_ms(min(airing.ended, line.figures.computed if line.figures else now))
+    streams = observed.streams(airing.station_id)
+    gaps = observed.gaps(streams, started_ms, ended_ms)
+    row = Audience.objects.filter(airing=airing).under(rules.name).values_list("curve", "retained", "changes").first()
+    curve, retained, changes = row or ((), (), ())
+    under = _under(airing, rules.name)
+    return DiffusionAudience(
+        line=line,
+        station_id=airing.station_id,
+        rule_set=rules.name,
+        zone=settings.zone.key,
+        scheduled_start=airing.scheduled_start,
+        scheduled_end=airing.scheduled_end,
+        notes=tuple(airing.notes),
+        evidence_gone=airing.evidence_gone,
+        revisions=tuple(_revision(note) for note in changes),
+        curve=_without_gaps(curve, gaps, airing.started),
+        retention=tuple(count / retained[0] for count in retained) if retained and retained[0] else (),
+        flow=line.figures and minute_flow(streams, started_ms, ended_ms, rules, met=line.figures.sessions or 0),
+        gaps=gaps,
+        tracks=tuple(one for one in under if one.layer == Layer.TRACK),
+        sounds=tuple(one for one in under if one.layer == Layer.SOUND),
+        comparison=_comparison(airing, line.figures, rules.name),
+        earlier=_neighbour(_others(airing).filter(started__lt=airing.started).order_by("-started", "-id")),
+        later=_neighbour(_others(airing).filter(started__gt=airing.started, started__lt=now).order_by("started", "id")),
+    )
+
+
+def _line(airing: Airing, rule_set: str) -> DiffusionLine:
+    rows = with_figures(Airing.objects.filter(pk=airing.pk), rule_set)
+    return line_of(rows.values_list(*ALL_COLUMNS).get())
+
+
+def _under(airing: Airing, rule_set: str) -> list[UnderLine]:
+    airings = Airing.objects.filter(station_id=airing.station_id, layer__in=[Layer.TRACK, Layer.SOUND]).touching(
+        airing.started, airing.ended
+    )
+    names = ("id", "layer", "title", "artist", "started", "ended", "start_basis", "end_basis")
+    columns = (*names, *(f"figures__{name}" for name in Figures.COLUMNS))
+    rows = with_figures(airings, rule_set).order_by("started", "id").values_list(*columns)
+    return [_under_line(dict(zip(names, row, strict=False)), row[len(names) :]) for row in rows]
+
+
+def _under_line(values: dict[str, Any], figures: Sequence[object]) -> UnderLine:
+    started, ended = values["started"], values["ended"]
+    return UnderLine(
+        airing_id=values.pop("id"),
+        length_minutes=(ended - started) / MINUTE,
+        figures=Figures.of(figures, started, ended),
+        **values,
+    )
+
+
+def _revision(note: Mapping[str, Any]) -> Revision:
+    return Revision(version=note["version"], at=from_ms(note["at_ms"]), replaced=note.get("before", {}))
+
+
+def _without_gaps(curve: Sequence[float | None], gaps: Sequence[Gap], started: dt.datetime) -> tuple[float | None, ...]:
+    """The curve with None in each minute that no stream was observed in at all."""
+    known = list(curve)
+    for gap in gaps:
+        if not gap.is_total:
+            continue
+        first = -((started - gap.started) // MINUTE)
+        last = (gap.ended - started) // MINUTE
+        for minute in range(max(first, 0), min(last, len(known))):
+            known[minute] = None
+    return tuple(known)
+
+
+def _others(airing: Airing) -> QuerySet[Airing]:
+    if airing.program_id is None:
+        return Airing.objects.none()
+    return Airing.objects.on_layer(Layer.DIFFUSION).filter(program_id=airing.program_id)
+
+
+def _neighbour(airings: QuerySet[Airing]) -> Neighbour | None:
+    found = airings.values_list("id", "started").first()
+    return None if found is None else Neighbour(airing_id=found[0], started=found[1])
+
+
+def _comparison(airing: Airing, figures: Figures | None, rule_set: str) -> Comparison | None:
+    if figures is None or figures.average is None or figures.coverage < COMPARED_COVERAGE:
+        return None
+    rows = (
+        with_figures(_others(airing), rule_set)
+        .filter(started__lt=airing.started, figures__coverage__gte=COMPARED_COVERAGE)
+        .order_by("-started", "-id")
+        .values_list("started", "ended", "figures__listening_ms")[:COMPARED]
+    )
+    means = [average(listening, (ended - started) / MILLISECOND) for started, ended, listening in rows]
+    known = [mean for mean in means if mean is not None]
+    if len(known) < COMPARED_AT_LEAST:
+        return None
+    median = statistics.median(known)
+    return Comparison(diffusions=len(known), median=median, change=change(figures.average, median))

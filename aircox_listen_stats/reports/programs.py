@@ -1,0 +1,209 @@
+"""The audience of every program over a period."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import (
+    BigIntegerField,
+    Count,
+    ExpressionWrapper,
+    F,
+    FilteredRelation,
+    FloatField,
+    Max,
+    Q,
+    Sum,
+    Window,
+)
+from django.db.models.functions import Least, RowNumber
+
+from ..fields import to_ms
+from ..kernel.types import Layer
+from ..models import Airing
+from ..querysets import AiringQuerySet
+from .figures import KNOWN_COVERAGE, MS_PER_HOUR, average, change, share
+from .query import Period, ReportQuery
+
+SPARK_DIFFUSIONS = 12
+"""Diffusions in a program's small picture: a quarter of a weekly one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spark:
+    """One diffusion in a program's small picture."""
+
+    started: dt.datetime
+    average: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramLine:
+    """One program over the period. Averages are weighted by time; ``change`` 0.1 is ten per cent more than before."""
+
+    program_id: int
+    title: str
+    diffusions: int
+    computed: int  # of them, how many have figures
+    provisional: int
+    listening_hours: float | None
+    average: float | None
+    average_before: float | None
+    change: float | None
+    peak: int | None
+    coverage: float | None
+    latest: tuple[Spark, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramList:
+    """Every program that had a diffusion in the period, by audience, then those that had none, by title."""
+
+    rule_set: str
+    period: Period
+    coverage: float | None
+    provisional: int
+    lines: tuple[ProgramLine, ...]
+
+
+def program_list(
+    query: ReportQuery,
+    *,
+    now: dt.datetime,
+    titles: Mapping[int, str] | None = None,
+    only: Collection[int] | None = None,
+) -> ProgramList:
+    """The programs of the period, in two queries.
+
+    ``titles`` names the station's programs as they stand today, so that those without
+    a diffusion are listed too; ``only`` keeps the given ids (None: all).
+    """
+    titles = {key: title for key, title in (titles or {}).items() if only is None or key in only}
+    before = query.period.before()
+    airings = _diffusions(query, before.started_ms, min(query.period.ended_ms, to_ms(now)), only)
+    latest = _latest(airings.filter(started__gte=query.period.started_ms))
+    totals = list(_totals(airings, query.period.started_ms))
+    lines = [_line(row, latest[row["program_id"]], titles) for row in totals if row["diffusions"]]
+    lines.sort(key=lambda line: (-(line.average or 0), line.title.casefold(), line.program_id))
+    listed = {line.program_id for line in lines}
+    silent = [_silent(key, title) for key, title in titles.items() if key not in listed]
+    silent.sort(key=lambda line: (line.title.casefold(), line.program_id))
+    return ProgramList(
+        rule_set=query.rules.name,
+        period=query.period,
+        coverage=share(sum(row["observed"] or 0 for row in totals), sum(row["length"] or 0 for row in totals)),
+        provisional=sum(line.provisional for line in lines),
+        lines=(*lines, *silent),
+    )
+
+
+def with_figures(airings: AiringQuerySet, rule_set: str) -> AiringQuerySet:
+    """The airings with ``figures__…`` of that rule-set; NULL where they are not computed yet."""
+    return airings.annotate(figures=FilteredRelation("audiences", condition=Q(audiences__rule_set=rule_set)))
+
+
+def length_ms() -> ExpressionWrapper:
+    """How much of an airing its figures tell of; of what is still on air, as far as they were computed."""
+    ended = Least("ended", "figures__computed", output_field=BigIntegerField())
+    return ExpressionWrapper(ended - F("started"), output_field=BigIntegerField())
+
+
+def observed_ms() -> ExpressionWrapper:
+    """How much of that was observed."""
+    return ExpressionWrapper(F("figures__coverage") * length_ms(), output_field=FloatField())
+
+
+def period_sums(within: Q) -> dict[str, Any]:
+    """Aggregates of the period, and of the one before it, that averages and shares are made of."""
+    known = Q(figures__coverage__gte=KNOWN_COVERAGE)
+    return {
+        "listening": Sum("figures__listening_ms", filter=within),
+        "observed": Sum(observed_ms(), filter=within),
+        "length": Sum(length_ms(), filter=within & Q(figures__id__isnull=False)),
+        "peak": Max("figures__peak", filter=within),
+        "known_listening": Sum("figures__listening_ms", filter=within & known),
+        "known_length": Sum(length_ms(), filter=within & known),
+        "known_listening_before": Sum("figures__listening_ms", filter=~within & known),
+        "known_length_before": Sum(length_ms(), filter=~within & known),
+    }
+
+
+def _diffusions(query: ReportQuery, started_ms: int, ended_ms: int, only: Collection[int] | None) -> AiringQuerySet:
+    airings = Airing.objects.on_layer(Layer.DIFFUSION).filter(
+        program_id__isnull=False, started__gte=started_ms, started__lt=ended_ms
+    )
+    if query.station_id is not None:
+        airings = airings.filter(station_id=query.station_id)
+    if only is not None:
+        airings = airings.filter(program_id__in=sorted(only))
+    return with_figures(airings, query.rules.name)
+
+
+def _totals(airings: AiringQuerySet, started_ms: int) -> Any:
+    within = Q(started__gte=started_ms)
+    return (
+        airings.values("program_id")
+        .annotate(
+            diffusions=Count("id", filter=within),
+            computed=Count("figures__id", filter=within),
+            provisional=Count("figures__id", filter=within & Q(figures__settled=False)),
+            **period_sums(within),
+        )
+        .order_by()
+    )
+
+
+def _latest(airings: AiringQuerySet) -> dict[int, list[tuple[str, Spark]]]:
+    """The last diffusions of each program, oldest first, with the title that the program had."""
+    newest_first = Window(RowNumber(), partition_by=[F("program_id")], order_by=[F("started").desc(), F("id").desc()])
+    rows = (
+        airings.annotate(rank=newest_first, length=length_ms())
+        .filter(rank__lte=SPARK_DIFFUSIONS)
+        .order_by("started", "id")
+        .values_list("program_id", "program_title", "started", "length", "figures__listening_ms", "figures__coverage")
+    )
+    latest = defaultdict(list)
+    for program_id, title, started, length, listening, coverage in rows:
+        mean = average(listening, length) if coverage else None
+        latest[program_id].append((title, Spark(started=started, average=mean)))
+    return latest
+
+
+def _line(row: dict[str, Any], latest: list[tuple[str, Spark]], titles: Mapping[int, str]) -> ProgramLine:
+    mean = average(row["known_listening"], row["known_length"])
+    before = average(row["known_listening_before"], row["known_length_before"])
+    return ProgramLine(
+        program_id=row["program_id"],
+        title=latest[-1][0] or titles.get(row["program_id"], ""),
+        diffusions=row["diffusions"],
+        computed=row["computed"],
+        provisional=row["provisional"],
+        listening_hours=None if row["listening"] is None else row["listening"] / MS_PER_HOUR,
+        average=mean,
+        average_before=before,
+        change=change(mean, before),
+        peak=row["peak"],
+        coverage=share(row["observed"], row["length"]),
+        latest=tuple(spark for _, spark in latest),
+    )
+
+
+def _silent(program_id: int, title: str) -> ProgramLine:
+    return ProgramLine(
+        program_id=program_id,
+        title=title,
+        diffusions=0,
+        computed=0,
+        provisional=0,
+        listening_hours=None,
+        average=None,
+        average_before=None,
+        change=None,
+        peak=None,
+        coverage=None,
+        latest=(),
+    )

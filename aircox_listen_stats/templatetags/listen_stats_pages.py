@@ -1,0 +1,176 @@
+"""How the pages write figures: in the language of the reader, a dash for what is unknown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from django import template
+from django.template.defaultfilters import date, floatformat
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from aircox_listen_stats.fields import from_ms
+from aircox_listen_stats.reports.definitions import BASES, DEFINITIONS
+from aircox_listen_stats.reports.figures import MS_PER_HOUR, Figures
+from aircox_listen_stats.reports.programs import Spark
+from aircox_listen_stats.web import drawing
+
+register = template.Library()
+
+MANY = 100
+"""Averages below this are written with one decimal: between 1 and 2 listeners lies a world."""
+
+NOTABLE = 0.05
+"""A change smaller than five per cent gets no colour: every week differs that much."""
+
+MINUTES_PER_HOUR = 60
+SECONDS_PER_MINUTE = 60
+
+
+@register.filter
+def count(value: float | None) -> str:
+    """Whole heads: ``1,234``."""
+    return _unknown() if value is None else floatformat(value, "0g")
+
+
+@register.filter
+def mean(value: float | None) -> str:
+    """An average of heads: ``8.3``, ``142``."""
+    if value is None:
+        return _unknown()
+    return floatformat(value, "1g" if abs(value) < MANY else "0g")
+
+
+@register.filter
+def hours(value: float | None) -> str:
+    """``12.5 h``."""
+    return _unknown() if value is None else _("%(hours)s h") % {"hours": mean(value)}
+
+
+@register.filter
+def minutes(value: float | None) -> str:
+    """``55 min``, or ``2 h 05`` from an hour on."""
+    if value is None:
+        return _unknown()
+    whole = round(value)
+    if whole < MINUTES_PER_HOUR:
+        return _("%(minutes)s min") % {"minutes": whole}
+    return _("%(hours)s h %(minutes)s") % {
+        "hours": whole // MINUTES_PER_HOUR,
+        "minutes": f"{whole % MINUTES_PER_HOUR:02d}",
+    }
+
+
+@register.filter
+def clock_length(value: float) -> str:
+    """Minutes as a player shows them: ``3:42``."""
+    seconds = round(value * SECONDS_PER_MINUTE)
+    return f"{seconds // SECONDS_PER_MINUTE}:{seconds % SECONDS_PER_MINUTE:02d}"
+
+
+@register.filter
+def percent(value: float | None) -> str:
+    """A share of one: ``98.7 %``. Only what is whole is written 100 %."""
+    if value is None:
+        return _unknown()
+    shown = 100 * value
+    if 99.9 < shown < 100:
+        shown = 99.9
+    return _("%(share)s %%") % {"share": floatformat(shown, "-1")}
+
+
+@register.filter
+def change(value: float | None) -> str:
+    """More or less than before: ``+12 %``, ``−8 %``."""
+    if value is None:
+        return _unknown()
+    whole = round(100 * value)
+    sign = "+" if whole > 0 else "\N{MINUS SIGN}" if whole < 0 else "±"
+    return _("%(sign)s%(share)s %%") % {"sign": sign, "share": floatformat(abs(whole), "0g")}
+
+
+@register.filter
+def direction(value: float | None) -> str:
+    """``up``, ``down`` or ``level``, as a class of the style sheet."""
+    if value is None or abs(value) < NOTABLE:
+        return "level"
+    return "up" if value > 0 else "down"
+
+
+@register.filter
+def bound(value: str, figures: Figures | None) -> str:
+    """``value`` with ≥ before it where the figures are lower bounds."""
+    return f"≥ {value}" if figures is not None and figures.is_lower_bound and value[:1].isdigit() else value
+
+
+@register.filter
+def basis(value: str) -> str:
+    """On what evidence a bound stands."""
+    return str(BASES.get(value, value))
+
+
+@register.filter
+def figure_label(name: str) -> str:
+    """The label of a column of Audience."""
+    known = {"listening_ms": "listening_hours", "peak_at": "peak"}
+    definition = DEFINITIONS.get(known.get(name, name))
+    return str(definition.label) if definition else name
+
+
+@register.filter
+def replaced(name: str, value: Any) -> str:
+    """A figure of an earlier version, from the column ``name`` of Audience."""
+    if name == "listening_ms":
+        return hours(value / MS_PER_HOUR)
+    if name == "peak_at":
+        return date(timezone.localtime(from_ms(value)), "H:i") if value is not None else _unknown()
+    return percent(value) if name == "coverage" else count(value)
+
+
+@register.filter
+def at_key(mapping: dict[Any, Any], key: Any) -> Any:
+    return mapping.get(key, "")
+
+
+@register.filter
+def as_json(value: Any) -> str:
+    """For a ``data-`` attribute; the template escapes it."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+@register.simple_tag
+def address(asked: Any, **changes: Any) -> str:
+    """The query string that asks the same question with ``changes``, to stand alone: ``?`` where it is empty."""
+    return asked.address(**changes) or "?"
+
+
+@register.simple_tag
+def carry(asked: Any, **changes: Any) -> str:
+    """The same to stand behind another page's address: nothing where it is empty."""
+    return asked.address(**changes)
+
+
+@register.inclusion_tag("aircox_listen_stats/_figure.html")
+def figure(name: str, value: str, beside: str = "") -> dict[str, Any]:
+    """One figure with its definition behind its name."""
+    return {"name": name, "definition": DEFINITIONS[name], "value": value, "beside": beside}
+
+
+@register.inclusion_tag("aircox_listen_stats/_sparkline.html")
+def sparkline(sparks: Sequence[Spark]) -> dict[str, Any]:
+    """The last diffusions of a program in the height of a line."""
+    return {"marks": drawing.sparkline(sparks)}
+
+
+@register.simple_tag
+def share_bar(value: float | None, whole: float | None) -> str:
+    """``value`` of ``whole`` as the width of a bar."""
+    return drawing.percent(min(value / whole, 1)) if value and whole else "0%"
+
+
+def _unknown() -> SafeString:
+    return format_html('<span title="{}">–</span>', _("unknown"))

@@ -1,0 +1,280 @@
+"""Charts as plain SVG numbers, so that pages have them without any script.
+
+Everything is in percent of the drawing's width and height, from its upper
+left corner, written with a point whatever the language: SVG knows no comma.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from ..reports.diffusion import DiffusionAudience, UnderLine
+from ..reports.flow import MinuteFlow
+from ..reports.program import DiffusionLine
+from ..reports.programs import Spark
+
+TICKS = 4
+"""Steps of a scale at most: more crowd a phone."""
+
+BAR_FILL = 0.72
+"""Share of its place that a bar fills; the rest is air."""
+
+CURVE_WIDTH = 1000
+"""Units across the curve's own coordinates; the browser stretches them."""
+
+CURVE_HEIGHT = 100
+
+TIME_STEPS_MINUTES = (5, 10, 15, 30, 60, 120, 180, 240, 360)
+"""Distances between the times under a curve that people find round."""
+
+TIME_LABELS = 5
+"""Times under a curve at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """A value of the scale and where it stands, measured from above."""
+
+    value: int
+    top: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """One diffusion as a bar; ``height`` is None where its average is unknown."""
+
+    line: DiffusionLine
+    left: str
+    width: str
+    place_left: str  # the whole place, to point at
+    place_width: str
+    top: str | None
+    height: str | None
+    peak_top: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BarChart:
+    """Diffusions from the oldest to the newest."""
+
+    ticks: tuple[Tick, ...]
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A thin bar without a scale."""
+
+    left: str
+    width: str
+    top: str
+    height: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """What was on air, under the curve."""
+
+    line: UnderLine
+    left: str
+    width: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A stretch of time that is hatched: not, or (``is_total`` False) not wholly, observed."""
+
+    left: str
+    width: str
+    is_total: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """A time under the curve."""
+
+    at: dt.datetime
+    left: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowBars:
+    """Tuned in above the middle, tuned out below it; ``most`` is the height of the scale on either side."""
+
+    most: int
+    joined: tuple[Mark, ...]
+    left: tuple[Mark, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveChart:
+    """The audience of a diffusion minute by minute, with everything that stands under it."""
+
+    ticks: tuple[Tick, ...]
+    top_value: int
+    area: str
+    line: str
+    moments: tuple[Moment, ...]
+    gaps: tuple[Stretch, ...]
+    tracks: tuple[Band, ...]
+    sounds: tuple[Band, ...]
+    flow: FlowBars | None
+
+
+def scale(highest: float) -> tuple[int, tuple[Tick, ...]]:
+    """The top of a scale that holds ``highest``, and its ticks from zero: whole and round numbers."""
+    step = _round_up(max(highest, 1) / TICKS)
+    top = step * max(1, math.ceil(highest / step))
+    return top, tuple(Tick(value=value, top=percent(1 - value / top)) for value in range(0, top + 1, step))
+
+
+def bars(lines: Iterable[DiffusionLine]) -> BarChart:
+    """The program's diffusions, given from the newest to the oldest."""
+    oldest_first = list(lines)[::-1]
+    highest = max((line.figures.peak or 0 for line in oldest_first if line.figures), default=0)
+    top, ticks = scale(highest)
+    place = 1 / max(len(oldest_first), 1)
+    return BarChart(
+        ticks=ticks,
+        bars=tuple(_bar(line, number * place, place, top) for number, line in enumerate(oldest_first)),
+    )
+
+
+def sparkline(sparks: Sequence[Spark]) -> tuple[Mark, ...]:
+    """Thin bars of the averages, the highest filling the height; nothing for what is unknown."""
+    highest = max((spark.average or 0 for spark in sparks), default=0) or 1
+    place = 1 / max(len(sparks), 1)
+    return tuple(
+        _mark(number * place, place * BAR_FILL, 1 - spark.average / highest, spark.average / highest)
+        for number, spark in enumerate(sparks)
+        if spark.average is not None
+    )
+
+
+def strip(
+    spans: Iterable[tuple[dt.datetime, dt.datetime]], started: dt.datetime, ended: dt.datetime
+) -> tuple[Mark, ...]:
+    """Stretches of ``[started, ended)`` as filled parts of a strip."""
+    whole = ended - started
+    return tuple(_mark((left - started) / whole, (right - left) / whole, 0, 1) for left, right in spans)
+
+
+def curve(report: DiffusionAudience) -> CurveChart:
+    """The drawing of a diffusion."""
+    started, ended = report.line.started, report.line.ended
+    length = (ended - started) / dt.timedelta(minutes=1)
+    highest = max((mean for mean in report.curve if mean is not None), default=0)
+    top, ticks = scale(highest)
+    runs = list(_runs(report.curve, length, top))
+    return CurveChart(
+        ticks=ticks,
+        top_value=top,
+        area=" ".join(f"M{run[0][0]} {CURVE_HEIGHT} {_steps(run)} V{CURVE_HEIGHT} Z" for run in runs),
+        line=" ".join(f"M{run[0][0]} {run[0][1]} {_steps(run)}" for run in runs),
+        moments=tuple(_moments(started, ended)),
+        gaps=tuple(
+            Stretch(left=left, width=width, is_total=gap.is_total)
+            for gap in report.gaps
+            for left, width in [_within(gap.started, gap.ended, started, ended)]
+        ),
+        tracks=tuple(_bands(report.tracks, started, ended)),
+        sounds=tuple(_bands(report.sounds, started, ended)),
+        flow=report.flow and _flow_bars(report.flow, length),
+    )
+
+
+def percent(part: float) -> str:
+    """``part`` of one as SVG writes it: ``12.5%``."""
+    return f"{part * 100:.3f}".rstrip("0").rstrip(".") + "%"
+
+
+def _round_up(step: float) -> int:
+    """The next of 1, 2, 5, 10, 20, 50, …"""
+    magnitude = 10 ** math.floor(math.log10(step)) if step > 1 else 1
+    return next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= step)
+
+
+def _bar(line: DiffusionLine, left: float, place: float, top: int) -> Bar:
+    mean = line.figures.average if line.figures else None
+    peak = line.figures.peak if line.figures else None
+    return Bar(
+        line=line,
+        left=percent(left + place * (1 - BAR_FILL) / 2),
+        width=percent(place * BAR_FILL),
+        place_left=percent(left),
+        place_width=percent(place),
+        top=None if mean is None else percent(1 - mean / top),
+        height=None if mean is None else percent(mean / top),
+        peak_top=None if peak is None or mean is None else percent(1 - peak / top),
+    )
+
+
+def _mark(left: float, width: float, top: float, height: float) -> Mark:
+    return Mark(left=percent(left), width=percent(width), top=percent(top), height=percent(height))
+
+
+def _within(left: dt.datetime, right: dt.datetime, started: dt.datetime, ended: dt.datetime) -> tuple[str, str]:
+    """Left edge and width of what lies inside the drawing."""
+    whole = (ended - started) or dt.timedelta(milliseconds=1)
+    first, last = max(left, started), min(right, ended)
+    return percent((first - started) / whole), percent(max(last - first, dt.timedelta()) / whole)
+
+
+def _bands(lines: Iterable[UnderLine], started: dt.datetime, ended: dt.datetime) -> Iterable[Band]:
+    for line in lines:
+        left, width = _within(line.started, line.ended, started, ended)
+        yield Band(line=line, left=left, width=width)
+
+
+def _runs(means: Sequence[float | None], length_minutes: float, top: int) -> Iterable[list[tuple[float, float, float]]]:
+    """Stretches without a gap as ``(left, height from above, right)`` of each minute."""
+    across = CURVE_WIDTH / (length_minutes or 1)
+    for known, minutes in groupby(enumerate(means), key=lambda one: one[1] is not None):
+        if known:
+            yield [
+                (
+                    round(minute * across, 2),
+                    round(CURVE_HEIGHT * (1 - (mean or 0) / top), 2),
+                    round(min(minute + 1, length_minutes) * across, 2),
+                )
+                for minute, mean in minutes
+            ]
+
+
+def _steps(run: Sequence[tuple[float, float, float]]) -> str:
+    return " ".join(f"V{height} H{right}" for _, height, right in run)
+
+
+def _moments(started: dt.datetime, ended: dt.datetime) -> Iterable[Moment]:
+    """Round times within the drawing; round on the clock of the zone too where that is whole hours off."""
+    minutes = (ended - started) / dt.timedelta(minutes=1)
+    step = next((one for one in TIME_STEPS_MINUTES if minutes / one <= TIME_LABELS), TIME_STEPS_MINUTES[-1])
+    distance = dt.timedelta(minutes=step)
+    epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    at = epoch + -(-(started - epoch) // distance) * distance
+    while at < ended:
+        yield Moment(at=at, left=percent((at - started) / (ended - started)))
+        at += distance
+
+
+def _flow_bars(flow: MinuteFlow, length_minutes: float) -> FlowBars:
+    most = max((*flow.joined, *flow.left, 1))
+    place = 1 / (length_minutes or 1)
+
+    def marks(counts: Sequence[int], *, is_up: bool) -> tuple[Mark, ...]:
+        return tuple(
+            _mark(
+                (minute + (1 - BAR_FILL) / 2) * place,
+                place * BAR_FILL,
+                0.5 - count / most / 2 if is_up else 0.5,
+                count / most / 2,
+            )
+            for minute, count in enumerate(counts)
+            if count
+        )
+
+    return FlowBars(most=most, joined=marks(flow.joined, is_up=True), left=marks(flow.left, is_up=False))

@@ -1,0 +1,313 @@
+"""The reports as tables and as JSON: the same values that the pages show.
+
+Column names carry their unit and never change with the language.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import zoneinfo
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import msgspec
+from django.http import HttpRequest, HttpResponse
+
+from ..reports.diffusion import DiffusionAudience, UnderLine
+from ..reports.figures import COUNTS, Figures, is_hidden
+from ..reports.program import DiffusionLine, ProgramAudience
+from ..reports.programs import ProgramLine, ProgramList
+from ..reports.query import ReportQuery
+from .tables import Row, csv_response
+
+_Report = TypeVar("_Report")
+
+FIGURE_HEADER = (
+    "listening_hours",
+    "average_audience",
+    "peak",
+    "peak_at",
+    "distinct_listeners",
+    "sessions",
+    "at_start",
+    "at_end",
+    "already_there",
+    "tuned_in",
+    "tuned_out",
+    "listened_on",
+    "stayed_throughout",
+    "coverage_share",
+    "is_settled",
+    "version",
+)
+
+TERMS_HEADER = ("rule_set", "time_zone", "hidden_below")
+
+PROGRAMS_HEADER = (
+    "program_id",
+    "program",
+    "diffusions",
+    "diffusions_with_figures",
+    "diffusions_provisional",
+    "listening_hours",
+    "average_audience",
+    "average_audience_before",
+    "peak",
+    "coverage_share",
+    "period_start",
+    "period_end",
+    *TERMS_HEADER,
+)
+
+DIFFUSIONS_HEADER = (
+    "airing_id",
+    "diffusion_id",
+    "program_id",
+    "program",
+    "title",
+    "start",
+    "end",
+    "start_utc",
+    "length_minutes",
+    "start_basis",
+    "end_basis",
+    "is_live",
+    "is_rerun",
+    "is_on_air",
+    *FIGURE_HEADER,
+    *TERMS_HEADER,
+)
+
+MINUTES_HEADER = (
+    "airing_id",
+    "minute",
+    "start",
+    "start_utc",
+    "average_audience",
+    "retention_share",
+    "tuned_in",
+    "tuned_out",
+    "is_observed",
+    *TERMS_HEADER,
+)
+
+UNDER_HEADER = (
+    "airing_id",
+    "layer",
+    "title",
+    "artist",
+    "start",
+    "end",
+    "start_utc",
+    "length_minutes",
+    "start_basis",
+    "end_basis",
+    *FIGURE_HEADER,
+    *TERMS_HEADER,
+)
+
+
+def programs_csv(request: HttpRequest, report: ProgramList, *, minimum: int) -> HttpResponse:
+    """One row for each program."""
+    period = report.period
+    terms = (period.started, period.ended, report.rule_set, period.zone, minimum)
+    rows = ((*_program(line, minimum), *terms) for line in report.lines)
+    return csv_response(request, f"programs_{period.first}_{period.last}.csv", PROGRAMS_HEADER, rows)
+
+
+def program_csv(
+    request: HttpRequest, program_id: int, lines: Iterator[DiffusionLine], query: ReportQuery, *, minimum: int
+) -> HttpResponse:
+    """One row for each diffusion of a program, however many there are."""
+    period = query.period
+    rows = _diffusions(lines, query.rules.name, period.zone, minimum)
+    name = f"program_{program_id}_{period.first}_{period.last}.csv"
+    return csv_response(request, name, DIFFUSIONS_HEADER, rows)
+
+
+def diffusion_csv(request: HttpRequest, report: DiffusionAudience, table: str, *, minimum: int) -> HttpResponse:
+    """The diffusion's figures, or with ``table`` its minutes or what was on air under it."""
+    header, rows = DIFFUSION_TABLES[table](report, minimum)
+    started = report.line.started.astimezone(zoneinfo.ZoneInfo(report.zone))
+    name = f"diffusion_{report.line.airing_id}_{started:%Y-%m-%d}_{table}.csv"
+    return csv_response(request, name, header, rows)
+
+
+def json_response(report: Any) -> HttpResponse:
+    """The report's own values; instants in UTC, unknown and hidden numbers null."""
+    response = HttpResponse(msgspec.json.encode(report), content_type="application/json")
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def programs_hiding(report: ProgramList, minimum: int) -> ProgramList:
+    """The report with counts below ``minimum`` hidden."""
+    lines = tuple(replace(line, peak=_shown(line.peak, minimum)) for line in report.lines)
+    return replace(report, lines=lines)
+
+
+def program_hiding(report: ProgramAudience, minimum: int) -> ProgramAudience:
+    """The report with counts below ``minimum`` hidden."""
+    totals = replace(report.totals, peak=_shown(report.totals.peak, minimum))
+    return replace(report, totals=totals, lines=tuple(_hiding(line, minimum) for line in report.lines))
+
+
+def diffusion_hiding(report: DiffusionAudience, minimum: int) -> DiffusionAudience:
+    """The report with counts below ``minimum`` hidden, in its minutes too."""
+    if minimum <= 1:
+        return report
+    flow = report.flow and replace(
+        report.flow,
+        joined=tuple(_shown(count, minimum) for count in report.flow.joined),
+        left=tuple(_shown(count, minimum) for count in report.flow.left),
+    )
+    at_start = report.figures.at_start if report.figures else None
+    return replace(
+        report,
+        line=_hiding(report.line, minimum),
+        curve=tuple(_shown(mean, minimum) for mean in report.curve),
+        # A share of a few people would tell their number.
+        retention=() if is_hidden(at_start, minimum) else report.retention,
+        flow=flow,
+        tracks=tuple(_hiding(line, minimum) for line in report.tracks),
+        sounds=tuple(_hiding(line, minimum) for line in report.sounds),
+    )
+
+
+def _hiding(line: _Report, minimum: int) -> _Report:
+    figures: Figures | None = line.figures  # type: ignore[attr-defined]
+    return line if figures is None else replace(line, figures=figures.hiding_below(minimum))  # type: ignore[type-var]
+
+
+def _shown(count: Any, minimum: int) -> Any:
+    return None if is_hidden(count, minimum) else count
+
+
+def _program(line: ProgramLine, minimum: int) -> Row:
+    return (
+        line.program_id,
+        line.title,
+        line.diffusions,
+        line.computed,
+        line.provisional,
+        line.listening_hours,
+        line.average,
+        line.average_before,
+        _shown(line.peak, minimum),
+        line.coverage,
+    )
+
+
+def _diffusions(lines: Iterator[DiffusionLine], rule_set: str, zone: str, minimum: int) -> Iterator[Row]:
+    local = zoneinfo.ZoneInfo(zone)
+    for line in lines:
+        yield (
+            line.airing_id,
+            line.diffusion_id,
+            line.program_id,
+            line.program_title,
+            line.title,
+            _local(line.started, local),
+            _local(line.ended, local),
+            _utc(line.started),
+            line.length_minutes,
+            line.start_basis,
+            line.end_basis,
+            line.is_live,
+            line.is_rerun,
+            line.is_running,
+            *_figures(line.figures, local, minimum),
+            rule_set,
+            zone,
+            minimum,
+        )
+
+
+def _figures(figures: Figures | None, local: zoneinfo.ZoneInfo, minimum: int) -> Row:
+    if figures is None:
+        return (None,) * len(FIGURE_HEADER)
+    shown = figures.hiding_below(minimum)
+    return (
+        shown.listening_hours,
+        shown.average,
+        shown.peak,
+        shown.peak_at and _local(shown.peak_at, local),
+        *(getattr(shown, name) for name in COUNTS if name != "peak"),
+        shown.coverage,
+        shown.settled,
+        shown.version,
+    )
+
+
+def _figures_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[str], Iterator[Row]]:
+    return DIFFUSIONS_HEADER, _diffusions(iter([report.line]), report.rule_set, report.zone, minimum)
+
+
+def _minutes_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[str], Iterator[Row]]:
+    return MINUTES_HEADER, _minutes(diffusion_hiding(report, minimum), minimum)
+
+
+def _under_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[str], Iterator[Row]]:
+    return UNDER_HEADER, _under((*report.sounds, *report.tracks), report, minimum)
+
+
+def _minutes(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
+    local = zoneinfo.ZoneInfo(report.zone)
+    for minute, mean in enumerate(report.curve):
+        started = report.line.started + dt.timedelta(minutes=minute)
+        yield (
+            report.line.airing_id,
+            minute,
+            _local(started, local),
+            _utc(started),
+            mean,
+            _at(report.retention, minute),
+            _at(report.flow and report.flow.joined, minute),
+            _at(report.flow and report.flow.left, minute),
+            not any(gap.started < started + dt.timedelta(minutes=1) and started < gap.ended for gap in report.gaps),
+            report.rule_set,
+            report.zone,
+            minimum,
+        )
+
+
+def _under(lines: Sequence[UnderLine], report: DiffusionAudience, minimum: int) -> Iterator[Row]:
+    local = zoneinfo.ZoneInfo(report.zone)
+    for line in sorted(lines, key=lambda line: (line.started, line.airing_id)):
+        yield (
+            line.airing_id,
+            line.layer,
+            line.title,
+            line.artist,
+            _local(line.started, local),
+            _local(line.ended, local),
+            _utc(line.started),
+            line.length_minutes,
+            line.start_basis,
+            line.end_basis,
+            *_figures(line.figures, local, minimum),
+            report.rule_set,
+            report.zone,
+            minimum,
+        )
+
+
+DIFFUSION_TABLES: dict[str, Callable[[DiffusionAudience, int], tuple[Sequence[str], Iterator[Row]]]] = {
+    "figures": _figures_table,
+    "minutes": _minutes_table,
+    "on-air": _under_table,
+}
+"""The tables of a diffusion, by the value of ``?table=``."""
+
+
+def _at(values: Sequence[Any] | None, place: int) -> Any:
+    return values[place] if values and place < len(values) else None
+
+
+def _local(instant: dt.datetime, zone: zoneinfo.ZoneInfo) -> str:
+    return instant.astimezone(zone).isoformat(timespec="seconds")
+
+
+def _utc(instant: dt.datetime) -> str:
+    return instant.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,172 @@
+"""The pages. Each asks one report and shows it as HTML, as a table or as JSON (``?format=``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_safe
+
+from .. import conf
+from ..reports import diffusion as diffusions
+from ..reports.definitions import DEFINITIONS
+from ..reports.program import each_diffusion, program_audience, rule_sets_in_use
+from ..reports.programs import program_list
+from ..reports.query import WEEK_CHOICES
+from ..reports.status import status as collection_status
+from . import drawing, exports
+from .access import Reach, for_people, reach_of, station_programs, stations
+from .asking import Asked, read
+from .minutes import chart_figures, minute_rows
+
+PROGRAM_WEEKS = 52
+"""What the page of one program shows unless asked: a year, so that seasons can be compared."""
+
+
+@require_safe
+@for_people
+def programs(request: HttpRequest) -> HttpResponse:
+    """Every program that the visitor may see, over a period."""
+    settings, now = conf.get(), timezone.now()
+    known = station_programs()
+    reach = reach_of(request.user, known)
+    if reach.program_ids == frozenset():
+        return _forbidden(request, _("No program has been given to you yet."))
+    asked = read(request.GET, settings, now=now, stations=stations())
+    report = program_list(asked.query, now=now, titles=_titles(known, asked), only=reach.program_ids)
+    match request.GET.get("format"):
+        case "csv":
+            return exports.programs_csv(request, report, minimum=settings.minimum_cell)
+        case "json":
+            return exports.json_response(exports.programs_hiding(report, settings.minimum_cell))
+    context = {"report": report, "asked": asked, "rule_sets": rule_sets_in_use(now=now)}
+    return _page(request, "programs.html", context, reach)
+
+
+@require_safe
+@for_people
+def program(request: HttpRequest, program_id: int) -> HttpResponse:
+    """The diffusions of one program over a period."""
+    settings, now = conf.get(), timezone.now()
+    known = station_programs()
+    reach = reach_of(request.user, known)
+    if not reach.covers(program_id):
+        return _forbidden(request, _("This program has not been given to you."))
+    asked = read(request.GET, settings, now=now, weeks=PROGRAM_WEEKS)
+    if request.GET.get("format") == "csv":
+        lines = each_diffusion(program_id, asked.query, now=now)
+        return exports.program_csv(request, program_id, lines, asked.query, minimum=settings.minimum_cell)
+    report = program_audience(program_id, asked.query, now=now, page=_page_number(request))
+    aircox_program = known.get(program_id)
+    if not report.title and aircox_program is None:
+        raise Http404(_("There is no program %(number)d.") % {"number": program_id})
+    if request.GET.get("format") == "json":
+        return exports.json_response(exports.program_hiding(report, settings.minimum_cell))
+    context = {
+        "report": report,
+        "asked": asked,
+        "rule_sets": rule_sets_in_use(now=now, program_id=program_id),
+        "title": (aircox_program and aircox_program.title) or report.title,
+        "chart": drawing.bars(report.lines),
+    }
+    return _page(request, "program.html", context, reach)
+
+
+@require_safe
+@for_people
+def diffusion(request: HttpRequest, airing_id: int) -> HttpResponse:
+    """One diffusion: its figures, its curve, and what was on air under it."""
+    settings, now = conf.get(), timezone.now()
+    reach = reach_of(request.user)
+    airing = diffusions.find(airing_id)
+    if airing is None and reach.is_everything:
+        raise Http404(_("There is no diffusion %(number)d.") % {"number": airing_id})
+    if airing is None or not reach.covers(airing.program_id):
+        return _forbidden(request, _("This diffusion belongs to no program that has been given to you."))
+    asked = read(request.GET, settings, now=now)
+    report = diffusions.diffusion_audience(airing, asked.query.rules, settings, now=now)
+    match request.GET.get("format"):
+        case "csv":
+            table = request.GET.get("table", "figures")
+            if table not in exports.DIFFUSION_TABLES:
+                raise Http404(f"There is no table {table!r}; there are {', '.join(exports.DIFFUSION_TABLES)}.")
+            return exports.diffusion_csv(request, report, table, minimum=settings.minimum_cell)
+        case "json":
+            return exports.json_response(exports.diffusion_hiding(report, settings.minimum_cell))
+    chart = drawing.curve(report)
+    context = {
+        "report": report,
+        "asked": asked,
+        "rule_sets": diffusions.rule_sets_of(airing.pk),
+        "chart": chart,
+        "chart_figures": chart_figures(report, top=chart.top_value),
+        "minute_rows": minute_rows(report),
+        "under": sorted((*report.sounds, *report.tracks), key=lambda line: (line.started, line.layer)),
+    }
+    return _page(request, "diffusion.html", context, reach)
+
+
+@require_safe
+@for_people
+def diffusion_of(request: HttpRequest, diffusion_id: int) -> HttpResponse:
+    """To the page of aircox's diffusion of that number: what a station's own pages link to."""
+    airing = diffusions.newest_of(diffusion_id)
+    if airing is None:
+        raise Http404(_("Diffusion %(number)d has not been on air yet.") % {"number": diffusion_id})
+    return HttpResponseRedirect(reverse("listen_stats:diffusion", args=[airing.pk]))
+
+
+@require_safe
+@for_people
+def status(request: HttpRequest) -> HttpResponse:
+    """How the collection is doing, for those who may see everything."""
+    settings, now = conf.get(), timezone.now()
+    reach = reach_of(request.user)
+    if not reach.is_everything:
+        return _forbidden(request, _("This page is for the station's technicians."))
+    report = collection_status(settings, now=now)
+    if request.GET.get("format") == "json":
+        return exports.json_response(report)
+    strips = {stream.slug: drawing.strip(stream.spans, report.window_started, report.at) for stream in report.streams}
+    names = {station.id: station.name for station in stations()}
+    return _page(request, "status.html", {"report": report, "strips": strips, "stations": names}, reach)
+
+
+def _page(
+    request: HttpRequest, template: str, context: dict[str, Any], reach: Reach, *, status: int = 200
+) -> HttpResponse:
+    """The page, rendered on the clock of the station."""
+    settings = conf.get()
+    shared = {
+        "base_template": settings.base_template,
+        "definitions": DEFINITIONS,
+        "rules": context["asked"].query.rules if "asked" in context else settings.rules(),
+        "sees_everything": reach.is_everything,
+        # What aircox's own base template expects of a view.
+        "station": getattr(request, "station", None),
+        "page": None,
+        "week_choices": WEEK_CHOICES,
+        "zone": settings.zone.key,
+    }
+    with timezone.override(settings.zone):
+        return render(request, f"aircox_listen_stats/{template}", {**shared, **context}, status=status)
+
+
+def _forbidden(request: HttpRequest, reason: str) -> HttpResponse:
+    reach = reach_of(request.user)
+    return _page(request, "forbidden.html", {"reason": reason}, reach, status=403)
+
+
+def _titles(known: dict[int, Any], asked: Asked) -> dict[int, str]:
+    """The programs that may still be on air, by id, of the station that was asked for."""
+    station_id = asked.query.station_id
+    return {key: one.title for key, one in known.items() if one.active and station_id in (None, one.station_id)}
+
+
+def _page_number(request: HttpRequest) -> int:
+    asked = request.GET.get("page", "")
+    return int(asked) if asked.isdecimal() and len(asked) < 9 else 1
