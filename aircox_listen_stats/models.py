@@ -60,7 +60,7 @@ class Connection(models.Model):
     source = models.CharField(max_length=64)
     key = models.CharField(max_length=96)
     client = models.CharField(max_length=64, blank=True)
-    stream = models.ForeignKey(Stream, models.CASCADE, related_name="connections")
+    stream = models.ForeignKey(Stream, models.CASCADE, related_name="connections", db_index=False)
     listener = models.BigIntegerField()
     started = InstantField()
     seen = InstantField(help_text=_("Last sighting, or the end."))
@@ -90,7 +90,7 @@ class Connection(models.Model):
 class Session(models.Model):
     """Stitched listening of one listener on one stream."""
 
-    stream = models.ForeignKey(Stream, models.CASCADE, related_name="sessions")
+    stream = models.ForeignKey(Stream, models.CASCADE, related_name="sessions", db_index=False)
     listener = models.BigIntegerField(_("listener"))
     started = InstantField(_("start"))
     ended = InstantField(_("end"), help_text=_("Last sighting while the session is open."))
@@ -121,7 +121,7 @@ class Session(models.Model):
 class Coverage(models.Model):
     """A stretch in which a stream was really observed. What lies between is unknown, not zero."""
 
-    stream = models.ForeignKey(Stream, models.CASCADE, related_name="coverage")
+    stream = models.ForeignKey(Stream, models.CASCADE, related_name="coverage", db_index=False)
     started = InstantField()
     ended = InstantField()
 

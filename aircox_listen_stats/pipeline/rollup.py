@@ -190,11 +190,12 @@ def _sessions(stream_ids: Sequence[int], begin_ms: int, end_ms: int) -> list[tup
 
     Closed ones of up to four hours ended at most so long after the window
     (for a window that ended just now: nearly all are wanted), long ones have
-    an index of their own, and so have the open ones.
+    an index of their own, and so have the open ones. The plus keeps SQLite from
+    reading all that ever started instead.
     """
     name = rows.table(Session)
     marks = ",".join(["%s"] * len(stream_ids))
-    select = f"SELECT {_COLUMNS} FROM {name} WHERE stream_id IN ({marks}) AND exclusion = '' AND started < %s"
+    select = f"SELECT {_COLUMNS} FROM {name} WHERE stream_id IN ({marks}) AND exclusion = '' AND +started < %s"
     return rows.fetch(
         f"{select} AND ended > %s AND ended < %s AND NOT is_open AND NOT is_long"
         f" UNION ALL {select} AND ended > %s AND is_long AND NOT is_open"
