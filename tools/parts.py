@@ -122,18 +122,19 @@ def may_install() -> bool:
 
 
 def apt_install(packages: list[str]) -> None:
-    """Installs Debian packages, waiting for another apt; no service is started by it."""
+    """Installs Debian packages, waiting for another apt, and renewing the lists of packages when they fall short."""
     apt = ["apt-get", "-q", "-o", f"DPkg::Lock::Timeout={LOCK_WAIT_SECONDS}"]
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    # RUNLEVEL=1 makes Debian's invoke-rc.d leave the new services stopped: the tests
-    # start private ones, and the machine's owner did not ask for more.
+    # RUNLEVEL=1 lets Debian's invoke-rc.d leave new services stopped, where it can: the
+    # tests start private ones, and the machine's owner did not ask for more.
     quietly = ["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"]
     install = [*root, *quietly, *apt, "install", "-y", "--no-install-recommends", *packages]
-    for attempt in (install, [*root, *quietly, *apt, "update"], install):
-        if attempt[-1] == "update":
-            print("Renewing the lists of packages")
-        if _run(attempt) == 0 and attempt is install:
-            return
+    if _run(install, shows_failure=False) == 0:
+        return
+    # A new machine has no lists of packages yet, or stale ones.
+    _run([*root, *quietly, *apt, "update"])
+    if _run(install) == 0:
+        return
     raise PartMissing(f"apt-get could not install {' '.join(packages)}; its messages stand above.")
 
 
@@ -166,10 +167,10 @@ def main(arguments: list[str]) -> None:
         print(missing_sentence(part), file=sys.stderr)
 
 
-def _run(command: list[str]) -> int:
-    """The exit status; the output is shown only when it failed."""
+def _run(command: list[str], *, shows_failure: bool = True) -> int:
+    """The exit status; the output is shown only when it failed, if at all."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
+    if done.returncode and shows_failure:
         print(done.stdout + done.stderr, file=sys.stderr)
     return done.returncode
 
