@@ -50,6 +50,7 @@ def diffusion_key(diffusion_id: int) -> str:
 
 def aired(
     records: Records,
+    played: Sequence[Play],
     own: Mapping[int, Sequence[Play]],
     watches: Sequence[WatchSpan],
     kept: Mapping[str, Airing],
@@ -69,6 +70,8 @@ def aired(
         candidate = _candidate(records, row, starts.get(row.id), plays, watches, now_ms)
         if stored is not None and _has_faded(stored, row, starts.get(row.id), plays):
             candidate = Candidate(airing=replace(stored, is_running=False), is_sure=True, is_gone=True)
+        if candidate is not None and stored is None and not candidate.is_sure and _is_disproved(candidate, played):
+            candidate = None
         if candidate is not None:
             if stored is not None and candidate.airing.initial_id is None:
                 # aircox forgets the first run when that is deleted.
@@ -81,6 +84,12 @@ def aired(
             is_sure = stored.is_live or stored.start_basis in STRONG
             found.append(Candidate(airing=replace(stored, is_running=False), is_sure=is_sure, is_gone=True))
     return _resolved(found)
+
+
+def _is_disproved(candidate: Candidate, played: Sequence[Play]) -> bool:
+    """Whether something else was stored in its time, and it was not, while there was evidence to judge by."""
+    start_ms, end_ms = candidate.airing.started_ms, candidate.airing.ended_ms
+    return any(play.frozen is not None and play.start_ms < end_ms and play.end_ms > start_ms for play in played)
 
 
 def _has_faded(stored: Airing, row: DiffusionRow, started_ms: int | None, plays: Sequence[Play]) -> bool:

@@ -63,7 +63,7 @@ def build(
         stored[airing.layer][airing.key] = airing
     played = plays(records, spans, watches, kept=stored[Layer.SOUND].values(), now_ms=now_ms)
     own = assign(played.plays, records, stored[Layer.SOUND])
-    diffusions = aired(records, own, watches, stored[Layer.DIFFUSION], now_ms=now_ms)
+    diffusions = aired(records, played.plays, own, watches, stored[Layer.DIFFUSION], now_ms=now_ms)
     sounds = _sounds(played.plays, own, diffusions, records, now_ms)
     tracks = _tracks(sounds, diffusions, played, records, stored[Layer.TRACK], now_ms)
     airings = [one.airing for one in diffusions]
