@@ -442,9 +442,17 @@ def _ending_before(interval_ends: Ints, first: Ints, stop: Ints, ends: Ints) -> 
     if len(interval_ends) == 0:
         return found
     for airings in _chunks(counts):
-        length = counts[airings]
-        rows = ranges(first[airings], length)
-        found[airings] = totals(interval_ends[rows] < np.repeat(ends[airings], length), length)
+        length, low, high = counts[airings], int(first[airings][0]), int(stop[airings][-1])
+        in_a_row = (stop[airings][:-1] <= first[airings][1:]).all() and high - low <= 2 * length.sum()
+        if in_a_row:
+            # Airings one after the other: compared in place, the few intervals in between as well.
+            limits = np.repeat(ends[airings], np.diff(first[airings], append=high))
+            early = np.zeros(high - low + 1, dtype=np.int32)
+            np.cumsum(interval_ends[low:high] < limits, out=early[1:])
+            found[airings] = early[stop[airings] - low] - early[first[airings] - low]
+        else:
+            rows = ranges(first[airings], length)
+            found[airings] = totals(interval_ends[rows] < np.repeat(ends[airings], length), length)
     return found
 
 

@@ -263,3 +263,25 @@ def test_columns_of_many_listeners_over_years_do_not_overflow():
     columns = stitch_columns(listener, started, started + 5 * S)
     assert columns.played_ms.tolist() == [5 * S] * 4 + [10 * S] * 4
     assert columns.listener.tolist() == [0, 1, 2, 3] * 2
+
+
+@pytest.mark.parametrize(
+    ("times", "twin_ms"),
+    [
+        *((times, ONE_DEVICE_MS) for times, _ in ORACLE_2.values()),
+        *((times, TWIN_MS) for times, _ in HOUSEHOLDS.values()),
+        ([(0, 60), (60, 90), (100, 130), (430, 440), (741, 750)], TWIN_MS),  # touching; gaps of 300 and 301
+        ([(0, 100), (350, 350), (600, 700)], TWIN_MS),
+        ([(0, 0), (100, 100)], TWIN_MS),
+    ],
+)
+def test_columns_of_the_known_cases_equal_one_by_one(times, twin_ms):
+    started, ended = (np.array([time[side] for time in times]) * S for side in (0, 1))
+    columns = stitch_columns(np.full(len(times), 5), started, ended, twin_ms=twin_ms)
+    spans = sorted(stitched(*times, twin_ms=twin_ms), key=lambda span: (span.started_ms, household_key(5, span.lane)))
+    parts = list(zip(columns.part_started_ms.tolist(), columns.part_ended_ms.tolist(), strict=True))
+    assert parts == [part for span in spans for part in span.parts]
+    assert np.diff(columns.first_part).tolist() == [len(span.parts) for span in spans]
+    assert columns.played_ms.tolist() == [span.played_ms for span in spans]
+    assert columns.ended_ms.tolist() == [span.ended_ms for span in spans]
+    assert columns.listener.tolist() == [household_key(5, span.lane) for span in spans]
