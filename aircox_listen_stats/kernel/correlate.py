@@ -50,8 +50,8 @@ class Listening:
     """The counted sessions of a stretch of time, as columns.
 
     A part belongs to session ``part_session`` (its place in the session
-    columns); the parts of a session are disjoint. The hull of a session is
-    that of its parts. ``is_open`` sessions end, so far, at their last sighting.
+    columns); the parts of a session are disjoint, and ``[started_ms, ended_ms)``
+    is their hull. ``is_open`` sessions end, so far, at their last sighting.
     Sorted sweeps are made when first asked for and kept.
     """
 
@@ -211,7 +211,10 @@ def audience(listening: Listening, starts_ms: Ints, ends_ms: Ints) -> AudienceCo
     lasts = ends > starts
     if not lasts.all():
         return _with_empty_airings(listening, starts, ends, lasts)
-    if len(listening.parts.started_ms) == 0 or len(starts) == 0:
+    if len(starts) == 0:
+        return _nobody(0)
+    listening = _touching(listening, int(starts.min()), int(ends.max()))
+    if len(listening.parts.started_ms) == 0:
         return _nobody(len(starts))
     order = order_of(starts)
     by_start = _audience_by_start(listening, starts[order], ends[order])
@@ -704,6 +707,14 @@ def _peaks(sweep: Sweep, from_start: Ints, until_end: Ints, starts: Ints) -> tup
     place = last_place - (best & last_place) + low
     peak_at = np.where(place == from_start, starts, sweep.instant(np.maximum(place - 1, 0)))
     return peak, np.where(peak > 0, peak_at, _NOBODY)
+
+
+def _touching(listening: Listening, start_ms: int, end_ms: int) -> Listening:
+    """The listening, or what of it touches the window, where that is less than half and no sweep is made yet."""
+    if "sweep" in listening._made:
+        return listening
+    touches = (listening.started_ms < end_ms) & (listening.ended_ms > start_ms)
+    return listening.only(touches) if 2 * np.count_nonzero(touches) < len(listening) else listening
 
 
 def _nobody(size: int) -> AudienceColumns:

@@ -187,6 +187,26 @@ def test_an_open_session_never_left():
     assert retained(listening, 50 * S, 200 * S).tolist() == [1, 1, 1]
 
 
+def test_who_ends_at_a_whole_minute_is_gone_then():
+    listening = Listening.of_parts(
+        [(who, [(0, end * S)], False) for who, end in enumerate([60, 120, 180, 181])]
+        + [(9, [(181 * S, 300 * S)], False)]
+    )
+    assert retained(listening, 60 * S, 241 * S).tolist() == [3, 2, 1, 0]
+
+
+@random_cases(max_examples=100)
+@given(told_sessions(), airings_)
+def test_a_window_of_a_long_past_is_counted_as_in_all_of_it(told, airings):
+    """Where few sessions touch the airings, the others are left out first; figures stay the same."""
+    bounds = (np.array(airings, dtype=np.int64).reshape(-1, 2) + SHIFT) * S
+    alone = audience(shifted(told), bounds[:, 0], bounds[:, 1])
+    past = shifted([(1, [(0, 9), (10, 12)], False)] * (2 * len(told) + 1)).later(-1000 * S)
+    after = audience(past.together(shifted(told)), bounds[:, 0], bounds[:, 1])
+    for place in range(len(airings)):
+        assert columns_of(alone, place, SHIFT) == columns_of(after, place, SHIFT)
+
+
 def test_one_listener_on_two_streams_is_one():
     one = Listening.of_parts([(7, [(0, 100 * S)], False)])
     both = one.together(one.later(20 * S))
