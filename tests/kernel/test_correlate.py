@@ -264,6 +264,18 @@ def test_order_of_rows_and_fractions_of_seconds_change_nothing(told, airings, ra
         assert one == same
 
 
+@random_cases(max_examples=100)
+@given(told_sessions(), airings_, st.integers(-999, 999), st.integers(-999, 999))
+def test_airings_between_seconds_meet_whole_seconds_exactly(told, airings, sooner, later):
+    """Sessions of whole seconds are swept in seconds; an odd millisecond elsewhere takes that away."""
+    bounds = (np.array(airings, dtype=np.int64).reshape(-1, 2) + SHIFT) * S + [sooner, later]
+    in_seconds = audience(shifted(told), bounds[:, 0], bounds[:, 1])
+    odd = Listening.of_parts([(99, [((SHIFT - 9) * S + 1, (SHIFT - 8) * S + 2)], False)])
+    in_milliseconds = audience(shifted(told).together(odd), bounds[:, 0], bounds[:, 1])
+    for place in range(len(airings)):
+        assert columns_of(in_seconds, place, 0) == columns_of(in_milliseconds, place, 0)
+
+
 def test_keys_that_share_their_leading_bits_are_told_apart():
     """The packed sort sees the upper bits only; it must notice when two listeners agree in them."""
     size = 3000
