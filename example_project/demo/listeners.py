@@ -108,7 +108,7 @@ class Audience:
             ip=str(net[rng.randrange(1, net.num_addresses - 1)]),
             agent=agent,
             patience=rng.betavariate(1.3, 1.6),
-            unsteady="Sonos" in agent and rng.random() < 0.25,
+            unsteady="Sonos" in agent and rng.random() < 0.06,
         )
 
     def at_random(self) -> Listener:
