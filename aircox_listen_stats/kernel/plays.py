@@ -52,6 +52,7 @@ class Play:
     stored: Airing | None = None  # as it was stored before
     frozen: Airing | None = None  # its evidence is gone: it stands as it was stored
     is_running: bool = False
+    has_known_end: bool = True  # else it lasts until something else is known
 
     @property
     def is_live(self) -> bool:
@@ -298,4 +299,5 @@ def _end_as_expected(play: Play, expected_ms: int | None, *, is_last: bool, aliv
     if still:
         end_ms = max(expected_ms or now_ms, now_ms)
     play.end_ms, play.end_basis = end_ms, Basis.INFERRED
+    play.has_known_end = play.span is not None or expected_ms is not None
     play.is_running = still or (is_last and play.start_ms <= now_ms < end_ms)

@@ -110,7 +110,7 @@ def _sounds(
         airing = _sound(play, diffusion_id if diffusion_id in on_air else None, records)
         for one in diffusions:
             if one.airing.diffusion_id != diffusion_id and (one.is_sure or play.span is None):
-                airing = _outside(airing, one.airing)
+                airing = _outside(airing, one.airing, has_known_end=play.has_known_end)
         if airing.started_ms < airing.ended_ms and airing.started_ms <= now_ms:
             sounds.append(_Sound(play=play, airing=airing))
     return sounds
@@ -152,15 +152,18 @@ def _sound(play: Play, diffusion_id: int | None, records: Records) -> Airing:
     )
 
 
-def _outside(airing: Airing, diffusion: Airing) -> Airing:
-    """What of a sound is left by a diffusion that it does not belong to: the part before it, else the part after."""
+def _outside(airing: Airing, diffusion: Airing, *, has_known_end: bool) -> Airing:
+    """What of a sound is left by a diffusion that it does not belong to: the part before it, else the part after.
+
+    Nothing shows that a sound of unknown length is still there after it.
+    """
     if diffusion.ended_ms <= airing.started_ms or airing.ended_ms <= diffusion.started_ms:
         return airing
     if airing.started_ms < diffusion.started_ms:
         return replace(airing, ended_ms=diffusion.started_ms, end_basis=diffusion.start_basis)
     return replace(
         airing,
-        started_ms=min(diffusion.ended_ms, airing.ended_ms),
+        started_ms=min(diffusion.ended_ms, airing.ended_ms) if has_known_end else airing.ended_ms,
         start_basis=diffusion.end_basis,
     )
 

@@ -210,6 +210,9 @@ class Recorder:
                 except Exception as error:  # noqa: BLE001  # the Monitor hook's broad except: see the module's text
                     self._recover(connection, error)
                 finally:
+                    if not self.air:
+                        # A process without a Monitor takes a note now and then: it keeps no connection for that.
+                        connection.close()
                     self.busy = False
                 if last:
                     return
