@@ -22,13 +22,12 @@ from . import door, hub
 from .fanout import Send, Socket
 from .frames import View
 
-CLOSE_GOING_AWAY = 1012
-"""RFC 6455's registry: service restart, come back."""
-CLOSE_POLICY = 1008
-"""RFC 6455: policy violation; here, the client sent something."""
+CLOSE_SPOKE = 4400
+CLOSE_SESSION = 4401
 CLOSE_FORBIDDEN = 4403
 CLOSE_UNKNOWN_STATION = 4404
-CLOSE_UNAVAILABLE = 1013
+CLOSE_UNAVAILABLE = 4503
+"""Ours, after HTTP's. Of RFC 6455's own codes daphne lets an application send 1000 alone."""
 STAFF_SECONDS = 3600.0
 """A staff socket lives this long; then the browser comes back and shows its session again."""
 
@@ -76,9 +75,10 @@ class LiveConsumer(AsyncWebsocketConsumer):
         await self.feed.join(self.socket, self.view)
 
     async def websocket_receive(self, message: Any) -> None:
-        """Closes: a client has nothing to say here."""
-        self.socket.leave()
-        await self.close(CLOSE_POLICY)
+        """Closes, once: a client has nothing to say here."""
+        if not self.socket.gone:
+            self.socket.leave()
+            await self.close(CLOSE_SPOKE)
 
     async def websocket_disconnect(self, message: Any) -> None:
         """Ends the consumer."""
@@ -152,7 +152,8 @@ class StaffConsumer(LiveConsumer):
 
     def expire(self) -> None:
         """Sends the client away, to come back with a session that is still good."""
-        self.expiring = asyncio.create_task(self.close(CLOSE_GOING_AWAY))
+        self.socket.leave()
+        self.expiring = asyncio.create_task(self.close(CLOSE_SESSION))
 
     def stand_up(self) -> None:
         if hasattr(self, "expiry"):

@@ -56,10 +56,9 @@ SLUGS = 256
 WARN_SECONDS = 60.0
 """At most one warning about refused sockets in this time."""
 
-CLOSE_FULL = 1013
-"""RFC 6455's registry: try again later."""
 CLOSE_TOO_MANY = 4429
-"""Ours, after HTTP's 429: this address has too many sockets."""
+CLOSE_FULL = 4503
+"""Ours, after HTTP's 429 and 503: this address, or this process, has too many sockets."""
 
 
 def wall_ms() -> int:

@@ -340,7 +340,7 @@ async def test_a_staff_socket_is_sent_away_to_show_its_session_again(station, mo
     monkeypatch.setattr(consumers, "STAFF_SECONDS", 0.1)
     one = await opened(STAFF, cookie=await login(is_staff=True))
     await told(one)
-    assert (await one.receive_output(SOON_SECONDS))["code"] == 1012
+    assert (await one.receive_output(SOON_SECONDS))["code"] == consumers.CLOSE_SESSION == 4401
     await one.disconnect()
 
 
@@ -357,8 +357,9 @@ async def test_whatever_a_client_says_closes_its_socket(station, said):
     visitor = await opened()
     await told(visitor)
     await visitor.send_to(**said)
+    await visitor.send_to(**said)
     closing = await visitor.receive_output(SOON_SECONDS)
-    assert (closing["type"], closing["code"]) == ("websocket.close", 1008)
+    assert (closing["type"], closing["code"]) == ("websocket.close", 4400)
     await asyncio.sleep(1.0)
     await station.send(5)
     assert await is_quiet(visitor)
@@ -394,7 +395,7 @@ async def test_behind_a_proxy_the_limit_holds_for_the_address_that_the_proxy_saw
 async def test_a_process_has_a_limit(station, settings):
     configure(settings, max_connections=1)
     first = await opened()
-    assert await refused(client="192.0.2.8") == hub.CLOSE_FULL == 1013
+    assert await refused(client="192.0.2.8") == hub.CLOSE_FULL == 4503
     await first.disconnect()
 
 
