@@ -63,11 +63,10 @@ class ProgramTotals:
 class ProgramAudience:
     """A program's diffusions in the period, newest first, one page of them.
 
-    ``title`` is the newest one known to us; empty where no diffusion was ever on air.
+    ``title`` is the one that the program had in the newest of them; empty where none was ever on air.
     """
 
     program_id: int
-    station_id: int | None
     title: str
     rule_set: str
     period: Period
@@ -78,7 +77,7 @@ class ProgramAudience:
 
 
 def program_audience(program_id: int, query: ReportQuery, *, now: dt.datetime, page: int = 1) -> ProgramAudience:
-    """The program in the period, in three queries; a page past the last one is the last one."""
+    """The program in the period, in two queries; a page past the last one is the last one."""
     before_ms = query.period.before().started_ms
     airings = _diffusions(program_id, query.rules.name, before_ms, query.period.ended_ms, now)
     totals = _totals(airings, query.period.started_ms)
@@ -87,10 +86,9 @@ def program_audience(program_id: int, query: ReportQuery, *, now: dt.datetime, p
     first = (page - 1) * PAGE_DIFFUSIONS
     within = airings.filter(started__gte=query.period.started_ms)
     lines = tuple(read_lines(within, first, first + PAGE_DIFFUSIONS))
-    title, station_id = _names(program_id)
+    title = lines[0].program_title if lines else _newest_title(program_id)
     return ProgramAudience(
         program_id=program_id,
-        station_id=station_id,
         title=title,
         rule_set=query.rules.name,
         period=query.period,
@@ -192,6 +190,6 @@ def _totals(airings: AiringQuerySet, started_ms: int) -> ProgramTotals:
     )
 
 
-def _names(program_id: int) -> tuple[str, int | None]:
+def _newest_title(program_id: int) -> str:
     newest = Airing.objects.on_layer(Layer.DIFFUSION).filter(program_id=program_id).order_by("-started", "-id")
-    return newest.values_list("program_title", "station_id").first() or ("", None)
+    return newest.values_list("program_title", flat=True).first() or ""

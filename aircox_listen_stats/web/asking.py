@@ -33,7 +33,7 @@ class Asked:
         return self.query.period
 
     def address(self, **changes: object) -> str:
-        """The query string that asks the same with ``changes``; a value of None takes a key out. Empty for the defaults."""
+        """The query string that asks the same with ``changes``, empty for the defaults; None takes a key out."""
         asked: dict[str, object] = {}
         if self.weeks is None:
             asked |= {"from": self.period.first, "to": self.period.last}
