@@ -27,7 +27,10 @@ NAME = "AIRCOX_LISTEN_STATS"
 RULE_SETS: Mapping[str, RuleSet] = {
     "triton": RuleSet(name="triton", minimum_seconds=60, source="Triton Digital Webcast Metrics"),
     "nielsen5": RuleSet(
-        name="nielsen5", minimum_seconds=300, quarter_hour_seconds=300, source="Nielsen: five minutes in a clock quarter-hour"
+        name="nielsen5",
+        minimum_seconds=300,
+        quarter_hour_seconds=300,
+        source="Nielsen: five minutes in a clock quarter-hour",
     ),
     "acpm30": RuleSet(name="acpm30", minimum_seconds=30, minimum_is_strict=True, source="ACPM: more than 30 seconds"),
     "openbroadcast": RuleSet(
@@ -114,7 +117,13 @@ class Settings:
     def rules(self, name: str | None = None) -> RuleSet:
         """The rule-set called ``name`` (default: the station's). Raises ConfigurationError."""
         name = name or self.rule_set
-        known = {**RULE_SETS, **{key: _read(RuleSet, {"name": key, **value}, f"RULE_SETS[{key!r}]", upper=False) for key, value in self.rule_sets.items()}}
+        known = {
+            **RULE_SETS,
+            **{
+                key: _read(RuleSet, {"name": key, **value}, f"RULE_SETS[{key!r}]", upper=False)
+                for key, value in self.rule_sets.items()
+            },
+        }
         if name not in known:
             raise ConfigurationError(f"Unknown rule-set {name!r}. Known: {', '.join(sorted(known))}.")
         return known[name]
@@ -149,7 +158,9 @@ def read(given: Mapping[str, Any]) -> Settings:
     nested = {
         "live": _read(LiveSettings, given.pop("LIVE", {}), "LIVE", upper=False),
         "exclude": _read(ExclusionSettings, given.pop("EXCLUDE", {}), "EXCLUDE", upper=False),
-        "streams": {slug: _read(StreamSettings, entry, f"STREAMS[{slug!r}]", upper=False) for slug, entry in streams.items()},
+        "streams": {
+            slug: _read(StreamSettings, entry, f"STREAMS[{slug!r}]", upper=False) for slug, entry in streams.items()
+        },
         "sources": {name: _source(name, entry) for name, entry in sources.items()},
     }
     result = _read(Settings, given, NAME, upper=True, **nested)
@@ -178,9 +189,9 @@ def _read(kind: type, given: Mapping[str, Any], label: str, *, upper: bool, **re
     for key, value in given.items():
         if key not in names:
             near = difflib.get_close_matches(str(key), names, n=1)
-            raise ConfigurationError(
-                f"Unknown setting {key!r} in {label}.{f' Did you mean {near[0]!r}?' if near else ''} Known: {', '.join(sorted(names))}."
-            )
+            meant = f" Did you mean {near[0]!r}?" if near else ""
+            known = ", ".join(sorted(names))
+            raise ConfigurationError(f"Unknown setting {key!r} in {label}.{meant} Known: {known}.")
         name = names[key].name
         values[name] = _typed(value, hints[name], f"{label}[{key!r}]")
     for f in fields(kind):
@@ -201,16 +212,19 @@ def _typed(value: Any, hint: Any, label: str) -> Any:
             if origin is int and isinstance(value, bool):
                 continue
             return value
-    names = " or ".join(getattr(get_origin(one) or one, "__name__", str(one)).replace("NoneType", "None") for one in allowed)
+    names = " or ".join(
+        getattr(get_origin(one) or one, "__name__", str(one)).replace("NoneType", "None") for one in allowed
+    )
+    if "TOKEN" in label:
+        raise ConfigurationError(f"{label} is of type {type(value).__name__}; expected {names}.")
     raise ConfigurationError(f"{label} is {value!r} ({type(value).__name__}); expected {names}.")
 
 
 def _cross_check(result: Settings) -> None:
     for slug, stream in result.streams.items():
         if stream.source not in result.sources:
-            raise ConfigurationError(
-                f"Unknown source {stream.source!r} of stream {slug!r}. Configured: {', '.join(sorted(result.sources)) or 'none'}."
-            )
+            configured = ", ".join(sorted(result.sources)) or "none"
+            raise ConfigurationError(f"Unknown source {stream.source!r} of stream {slug!r}. Configured: {configured}.")
     if result.key_rotation not in ("day", "week", "month"):
         raise ConfigurationError(f"KEY_ROTATION is {result.key_rotation!r}. Allowed: day, week, month.")
     try:

@@ -26,7 +26,9 @@ class Stream(models.Model):
     station_id = models.IntegerField(_("station"), db_index=True)
     title = models.CharField(_("title"), max_length=128, blank=True)
     source = models.CharField(_("source"), max_length=64)
-    delay_ms = models.IntegerField(_("delay"), default=0, help_text=_("From the studio to the listener's ear, milliseconds."))
+    delay_ms = models.IntegerField(
+        _("delay"), default=0, help_text=_("From the studio to the listener's ear, milliseconds.")
+    )
     active = models.BooleanField(_("active"), default=True)
 
     objects = StreamQuerySet.as_manager()
@@ -65,7 +67,9 @@ class Connection(models.Model):
     started = InstantField()
     seen = InstantField(help_text=_("Last sighting, or the end."))
     ended = models.BooleanField(default=False)
-    told = models.BooleanField(default=False, help_text=_("The server told the end; else a census no longer showed the socket."))
+    told = models.BooleanField(
+        default=False, help_text=_("The server told the end; else a census no longer showed the socket.")
+    )
     session = models.ForeignKey("Session", models.SET_NULL, null=True, related_name="connections")
     country = models.CharField(max_length=2, blank=True)
     app = models.CharField(max_length=48, blank=True)
@@ -95,7 +99,11 @@ class Session(models.Model):
     started = InstantField(_("start"))
     ended = InstantField(_("end"), help_text=_("Last sighting while the session is open."))
     played_ms = models.BigIntegerField(_("played"))
-    parts = models.JSONField(null=True, blank=True, help_text=_("[[from, to], …] in milliseconds from the start; null where it is one piece."))
+    parts = models.JSONField(
+        null=True,
+        blank=True,
+        help_text=_("[[from, to], …] in milliseconds from the start; null where it is one piece."),
+    )
     is_open = models.BooleanField(_("open"), default=False)
     is_long = models.BooleanField(default=False)
     country = models.CharField(_("country"), max_length=2, blank=True)
@@ -112,7 +120,9 @@ class Session(models.Model):
         indexes = [
             models.Index(fields=["stream", "started"], name="listen_session_start"),
             models.Index(fields=["stream", "listener", "started"], name="listen_session_who"),
-            models.Index(fields=["stream", "ended"], name="listen_session_end", condition=Q(is_open=False, is_long=False)),
+            models.Index(
+                fields=["stream", "ended"], name="listen_session_end", condition=Q(is_open=False, is_long=False)
+            ),
             models.Index(fields=["stream", "ended"], name="listen_session_long", condition=Q(is_long=True)),
             models.Index(fields=["stream", "listener"], name="listen_session_open", condition=Q(is_open=True)),
         ]
@@ -143,7 +153,9 @@ class SourceState(models.Model):
     error = models.CharField(max_length=255, blank=True)
     counts = models.JSONField(default=dict)
     server = models.CharField(max_length=64, blank=True, help_text=_("The server's run, as the last census named it."))
-    census = models.JSONField(default=dict, help_text=_("Of each stream, when all its sockets were last seen, in milliseconds."))
+    census = models.JSONField(
+        default=dict, help_text=_("Of each stream, when all its sockets were last seen, in milliseconds.")
+    )
 
     class Meta:
         verbose_name = _("source")
@@ -242,7 +254,9 @@ class Airing(models.Model):
     scheduled_start = InstantField(_("planned start"), null=True)
     scheduled_end = InstantField(_("planned end"), null=True)
     notes = models.JSONField(default=list, blank=True)
-    evidence_gone = models.BooleanField(default=False, help_text=_("aircox no longer has the rows that this stands on."))
+    evidence_gone = models.BooleanField(
+        default=False, help_text=_("aircox no longer has the rows that this stands on.")
+    )
 
     objects = AiringQuerySet.as_manager()
 
@@ -265,7 +279,9 @@ class Audience(models.Model):
 
     airing = models.ForeignKey(Airing, models.CASCADE, related_name="audiences")
     rule_set = models.CharField(_("rule-set"), max_length=32)
-    listening_ms = models.BigIntegerField(_("listening time"), help_text=_("Sum over counted sessions of the part inside the airing."))
+    listening_ms = models.BigIntegerField(
+        _("listening time"), help_text=_("Sum over counted sessions of the part inside the airing.")
+    )
     sessions = models.IntegerField(_("sessions"))
     listeners = models.IntegerField(_("distinct listeners"))
     peak = models.IntegerField(_("peak"))
@@ -278,11 +294,19 @@ class Audience(models.Model):
     kept = models.IntegerField(_("kept"))
     stayed = models.IntegerField(_("stayed throughout"))
     curve = models.JSONField(_("curve"), default=list, help_text=_("Mean audience of each minute from the start."))
-    retained = models.JSONField(_("retained"), default=list, help_text=_("Of those present at the start, how many are left at each minute."))
-    coverage = models.FloatField(_("coverage"), help_text=_("Share of the airing in which the streams were observed, 0 to 1."))
+    retained = models.JSONField(
+        _("retained"), default=list, help_text=_("Of those present at the start, how many are left at each minute.")
+    )
+    coverage = models.FloatField(
+        _("coverage"), help_text=_("Share of the airing in which the streams were observed, 0 to 1.")
+    )
     settled = models.BooleanField(_("settled"), default=False)
-    version = models.IntegerField(_("version"), default=0, help_text=_("0 while provisional; 1 once settled; more when settled figures changed."))
-    changes = models.JSONField(_("changes"), default=list, help_text=_("What each version after the first replaced, and when."))
+    version = models.IntegerField(
+        _("version"), default=0, help_text=_("0 while provisional; 1 once settled; more when settled figures changed.")
+    )
+    changes = models.JSONField(
+        _("changes"), default=list, help_text=_("What each version after the first replaced, and when.")
+    )
     computed = InstantField(_("computed"))
 
     objects = AudienceQuerySet.as_manager()
@@ -344,8 +368,12 @@ class Lease(models.Model):
 class ProgramAccess(models.Model):
     """Lets a user, or the members of a group, see the audience of a program."""
 
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="+", verbose_name=_("user"))
-    group = models.ForeignKey("auth.Group", models.CASCADE, null=True, blank=True, related_name="+", verbose_name=_("group"))
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, null=True, blank=True, related_name="+", verbose_name=_("user")
+    )
+    group = models.ForeignKey(
+        "auth.Group", models.CASCADE, null=True, blank=True, related_name="+", verbose_name=_("group")
+    )
     program_id = models.IntegerField(_("program"))
     program_title = models.CharField(_("program title"), max_length=255, blank=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Self
 
 from django.db import models
@@ -27,7 +28,7 @@ class SessionQuerySet(models.QuerySet):
     def open(self) -> Self:
         return self.filter(is_open=True)
 
-    def on(self, streams) -> Self:
+    def on(self, streams: Iterable[int]) -> Self:
         return self.filter(stream__in=streams)
 
     def counted(self) -> Self:

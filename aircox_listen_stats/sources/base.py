@@ -6,7 +6,7 @@ nor forgets: it hands a :class:`Report` to ``pipeline.ingest``.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -59,7 +59,7 @@ class Report:
     inbox_ids: Sequence[int] = ()  # callbacks that this report answers; deleted in the same transaction
 
 
-class Source(ABC):
+class Source:  # its two kinds below are the abstract ones
     """A configured source.
 
     ``name`` is its key in the settings, ``streams`` maps what the server calls
@@ -92,13 +92,14 @@ class Source(ABC):
         self.trusted_proxies = tuple(trusted_proxies)
         unknown = sorted(set(options) - set(self.options))
         if unknown:
-            raise ConfigurationError(
-                f"Unknown option {unknown[0]!r} of source {name!r}. Allowed: {', '.join(sorted(self.options)) or 'none'}."
-            )
+            allowed = ", ".join(sorted(self.options)) or "none"
+            raise ConfigurationError(f"Unknown option {unknown[0]!r} of source {name!r}. Allowed: {allowed}.")
         for key, value in options.items():
             if not isinstance(value, self.options[key]):
+                # Its type, not its value: it may be a password.
                 raise ConfigurationError(
-                    f"Option {key!r} of source {name!r} is {value!r}; expected {self.options[key]}."
+                    f"Option {key!r} of source {name!r} is of type {type(value).__name__};"
+                    f" expected {_names(self.options[key])}."
                 )
         self.configure(**options)
 
@@ -107,6 +108,10 @@ class Source(ABC):
 
     def close(self) -> None:
         """Releases connections and files."""
+
+
+def _names(kinds: type | tuple[type, ...]) -> str:
+    return " or ".join(kind.__name__ for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
 
 
 class PullSource(Source):
