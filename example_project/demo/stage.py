@@ -123,9 +123,13 @@ def shares() -> list[tuple[str, float]]:
 
 def collector() -> contextlib.AbstractContextManager[Any]:
     """The app's own collector, in this process."""
+    from aircox_listen_stats import conf
+    from aircox_listen_stats.onair import aircox
     from aircox_listen_stats.pipeline.collect import Collector
+    from aircox_listen_stats.sources import registry
 
-    return running("collector", lambda stop: Collector().run(stop))
+    collector = Collector(sources=registry.build(conf.get()), onair=aircox.log())
+    return running("collector", collector.run)
 
 
 def site(port: int, seconds: float, announce: Sequence[str], tell: Any) -> None:
