@@ -24,7 +24,7 @@ from .. import conf
 from ..errors import SourceUnavailable
 from ..fields import from_ms, to_ms
 from ..kernel.types import Layer
-from ..models import Audience, Inbox, SourceState, StaleWindow
+from ..models import Audience, Inbox, SourceState, StaleWindow, Stream
 from ..onair.base import OnAirLog
 from ..sources.base import PullSource, Report, Source
 from . import inbox, lateness, lease, retention, rollup, streams, timeline, windows
@@ -353,7 +353,7 @@ class Collector:
 
 def _unsettled(station_id: int, now_ms: int) -> list[tuple[int, int]]:
     """Windows of airings that may settle now: over, late window passed, figures still provisional."""
-    late_ms = lateness.late_ms(station_id)
+    late_ms = lateness.late_ms(Stream.objects.of(station_id))
     spans = Audience.objects.unsettled().filter(
         airing__station_id=station_id,
         airing__layer__in=tuple(Layer),

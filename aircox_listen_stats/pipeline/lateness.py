@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from .. import conf
 from ..models import Stream
 from ..sources import registry
@@ -13,14 +15,14 @@ MS = 1000
 _known: tuple[conf.Settings, dict[str, tuple[int, bool]]] | None = None
 
 
-def late_ms(station_id: int) -> int:
-    """The late window of a station: what the settings say, else its slowest source's."""
+def late_ms(streams: Iterable[Stream]) -> int:
+    """The late window of a station with these streams: what the settings say, else its slowest source's."""
     settings = conf.get()
     if settings.settle_after_hours is not None:
         return round(settings.settle_after_hours * HOUR_MS)
-    names = set(Stream.objects.active().of(station_id).values_list("source", flat=True))
     known = _by_source(settings)
-    return MS * max((known[name][0] for name in names if name in known), default=Source.late_seconds)
+    seconds = (known[stream.source][0] for stream in streams if stream.active and stream.source in known)
+    return MS * max(seconds, default=Source.late_seconds)
 
 
 def follows_open_sessions(source: str) -> bool:

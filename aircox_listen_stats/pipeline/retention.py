@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from .. import conf
 from ..fields import from_ms
@@ -27,7 +27,16 @@ BATCH = 10_000
 """Sessions deleted in one transaction: the collector writes between two of them."""
 
 HORIZON = "retention"
-"""The row of Lease that remembers from when on sessions are known."""
+"""The row of Lease whose ``expires`` remembers from when on sessions are known."""
+
+SESSIONS_KNOWN_FROM = (
+    f"COALESCE((SELECT expires FROM {connection.ops.quote_name(Lease._meta.db_table)} WHERE name = '{HORIZON}'), 0)"
+)
+"""SQL: no session that ended later was ever deleted. Figures of older airings stand as they are.
+
+It is remembered, so that keeping sessions longer from today on does not make
+old airings look as if nobody had listened.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,16 +52,6 @@ class Pruned:
     callbacks: int = 0
 
 
-def sessions_known_from_ms(now_ms: int) -> int:
-    """No session that ended later than this was ever deleted. Figures of older airings stand.
-
-    The horizon is remembered, so that keeping sessions longer from today on
-    does not make old airings look as if nobody had listened.
-    """
-    stored = Lease.objects.filter(pk=HORIZON).values_list("progress", flat=True).first() or {}
-    return int(stored.get("sessions_known_from_ms", 0)) or _sessions_cutoff_ms(now_ms)
-
-
 def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
     """Deletes what the settings say is old, in small transactions; with ``dry_run`` only counts.
 
@@ -61,7 +60,7 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
     secrets with their period. Airings, audiences and coverage stay.
     """
     settings = conf.get()
-    sessions_ms = _sessions_cutoff_ms(now_ms)
+    sessions_ms = sessions_cutoff_ms(now_ms)
     connections_ms = now_ms - settings.keep_connections_hours * HOUR_MS
     old_sessions = Session.objects.filter(ended__lt=sessions_ms, is_open=False)
     settled = Connection.objects.filter(ended=True, seen__lt=connections_ms).exclude(
@@ -94,19 +93,19 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
     )
 
 
-def _sessions_cutoff_ms(now_ms: int) -> int:
+def sessions_cutoff_ms(now_ms: int) -> int:
+    """Sessions that ended earlier are deleted."""
     return now_ms - conf.get().keep_sessions_days * DAY_MS
 
 
 def _remember_horizon(sessions_ms: int, now_ms: int) -> None:
-    with transaction.atomic():
-        row, _ = Lease.objects.get_or_create(
-            pk=HORIZON, defaults={"holder": "", "expires": from_ms(0), "heartbeat": from_ms(now_ms)}
+    horizon, now = from_ms(sessions_ms), from_ms(now_ms)
+    row = Lease.objects.filter(pk=HORIZON)
+    if not row.exists():
+        Lease.objects.bulk_create(
+            [Lease(name=HORIZON, holder="", expires=horizon, heartbeat=now)], ignore_conflicts=True
         )
-        known_ms = int(row.progress.get("sessions_known_from_ms", 0))
-        row.progress = {"sessions_known_from_ms": max(known_ms, sessions_ms)}
-        row.heartbeat = from_ms(now_ms)
-        row.save()
+    row.filter(expires__lt=horizon).update(expires=horizon, heartbeat=now)
 
 
 def _delete_sessions(before_ms: int) -> int:
