@@ -16,6 +16,7 @@ import hashlib
 import hmac
 import json
 import secrets as entropy
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -595,28 +596,37 @@ class _Run:
 
     def _period_keys(self, listener: Ints, started_ms: Ints) -> Ints:
         """Each listener under the secret of the period in which the session starts."""
-        settings = conf.get()
-        zone, starts, rotation = settings.zone, settings.broadcast_day_start, settings.key_rotation
-        secrets_of: dict[int, bytes] = {}
-        periods: dict[int, bytes] = {}
-        keys: dict[tuple[int, bytes], int] = {}
-        found = np.empty(len(listener), dtype=np.int64)
-        for number, (one, at_ms) in enumerate(zip(listener.tolist(), started_ms.tolist(), strict=True)):
-            minute = at_ms // 60_000  # broadcast days start at whole minutes
-            secret = periods.get(minute)
-            if secret is None:
-                start_ms = calendar.period_start(at_ms, rotation, zone, starts)
-                secret = secrets_of.get(start_ms)
-                if secret is None:
-                    secret = hmac.digest(self.secret, b"period %d" % start_ms, "sha256")
-                    secrets_of[start_ms] = secret
-                periods[minute] = secret
-            key = keys.get((one, secret))
+        periods = self._periods(started_ms)
+        secrets_of = {
+            start_ms: hmac.digest(self.secret, b"period %d" % start_ms, "sha256")
+            for start_ms in np.unique(periods).tolist()
+        }
+        keys: dict[tuple[int, int], int] = {}
+        found = []
+        for who in zip(listener.tolist(), periods.tolist(), strict=True):
+            key = keys.get(who)
             if key is None:
-                digest = hashlib.blake2b(one.to_bytes(8, "big"), key=secret, digest_size=8).digest()
-                key = keys[one, secret] = int.from_bytes(digest, "big") >> 1
-            found[number] = key
-        return found
+                digest = hashlib.blake2b(who[0].to_bytes(8, "big"), key=secrets_of[who[1]], digest_size=8).digest()
+                key = keys[who] = int.from_bytes(digest, "big") >> 1  # 63 bits
+            found.append(key)
+        return np.array(found, dtype=np.int64)
+
+    def _periods(self, instants_ms: Ints) -> Ints:
+        """The start of the period of each instant; few questions to the calendar for each period."""
+        settings = conf.get()
+
+        def start_of(instant_ms: Any) -> int:
+            return calendar.period_start(
+                int(instant_ms), settings.key_rotation, settings.zone, settings.broadcast_day_start
+            )
+
+        rest = np.unique(instants_ms)
+        starts: list[int] = []
+        while len(rest):
+            starts.append(start_of(rest[0]))
+            rest = rest[bisect_right(rest, starts[-1], key=start_of) :]
+        bounds = np.array(starts, dtype=np.int64)
+        return bounds[np.searchsorted(bounds, instants_ms, side="right") - 1]
 
     # The ledger ------------------------------------------------------------------------------------
 

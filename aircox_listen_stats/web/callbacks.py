@@ -21,13 +21,15 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
+from django.urls import resolve
 from django.views.decorators.csrf import csrf_exempt
 
 from .. import conf
@@ -37,7 +39,7 @@ from ..models import Inbox
 from ..pipeline import recognise, secrets
 from ..sources import registry, urlauth
 
-__all__ = ["Buffer", "buffer", "callback"]
+__all__ = ["Buffer", "CallbacksFirst", "buffer", "callback"]
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +74,46 @@ def callback(request: HttpRequest, source: str, token: str) -> HttpResponse:
     except Exception:  # whatever of ours is broken, the listener is admitted
         log.exception("A callback could not be taken; its listener was admitted.")
         return _refused(500)
+
+
+class CallbacksFirst:
+    """Middleware: answers callbacks before any other middleware runs.
+
+    aircox's own asks the database for the station of every request, and a
+    session's or a site's may too: behind them a dead database would answer for
+    this module, without the header that admits. Put it first.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        found = _resolved(request.path_info)
+        if found is None:
+            return self.get_response(request)
+        answer = callback(request, **found)
+        return _ready(answer) if self.is_async else answer
+
+
+async def _ready(answer: HttpResponse) -> HttpResponse:
+    return answer
+
+
+def _resolved(path: str) -> dict[str, Any] | None:
+    """The view's arguments where ``path`` is a callback's; None for any other page, and any failure."""
+    if "/callback/" not in path:
+        return None
+    try:
+        match = resolve(path)
+    except Exception:  # noqa: BLE001 - a broken URL configuration is for Django to tell
+        return None
+    return dict(match.kwargs) if match.func is callback else None
 
 
 def _refused(status: int) -> HttpResponse:

@@ -190,9 +190,7 @@ class RecordedIcecast(httpx.BaseTransport):
         page = self._page(target)
         if page is None:
             return httpx.Response(400, text="<html><body><b>400 - Source does not exist</b></body></html>")
-        return httpx.Response(
-            page["status"], content=page["body"].encode(), headers={"Content-Type": page["ctype"]}
-        )
+        return httpx.Response(page["status"], content=page["body"].encode(), headers={"Content-Type": page["ctype"]})
 
     def _page(self, target: str) -> dict[str, Any] | None:
         pages = [one for one in self.polls if one["path"] == target]

@@ -74,7 +74,10 @@ def _report(
     """Prints the table; fails where a client is missing without a name for it."""
     by_reason, unexplained = explain(list(missing), {**ODD, **reasons})
     more = [f"{len(matches)} of {sum(one.heard for one in clients())} clients that heard something"]
-    more += [f"not told, {len(labels):2}: {reason} ({', '.join(sorted(set(labels)))})" for reason, labels in by_reason.items()]
+    more += [
+        f"not told, {len(labels):2}: {reason} ({', '.join(sorted(set(labels)))})"
+        for reason, labels in by_reason.items()
+    ]
     more += [f"more told, {len(told):2}: {reason}" for reason, told in extra.items() if told]
     print("\n" + table(title, matches, more))
     assert not unexplained
@@ -133,9 +136,7 @@ def test_access_log_imported_gives_the_same_sessions_as_followed() -> None:
     slugs = sorted(MOUNTS.values())
     with (FOLDER / "icecast_access.log").open("rb") as log:
         for chunk in accesslog.read_chunks(log, MOUNTS, chunk_bytes=5000):
-            for start, end, stream, who in zip(
-                chunk.started_ms, chunk.ended_ms, chunk.stream, chunk.who, strict=True
-            ):
+            for start, end, stream, who in zip(chunk.started_ms, chunk.ended_ms, chunk.stream, chunk.who, strict=True):
                 told.append(
                     told_of(
                         Observation(stream=slugs[stream], started_ms=start, seen_ms=end, ended=True),
@@ -295,7 +296,11 @@ def test_polls_give_every_session_that_a_poll_met() -> None:
     assert extra == []
     assert all(one.client.heard for one in matches)
     _assert_starts(matches)
-    off = [(one.client.label, one.end_error_s) for one in matches if not -POLL_SECONDS <= one.end_error_s <= OGG_FLUSH_SECONDS]
+    off = [
+        (one.client.label, one.end_error_s)
+        for one in matches
+        if not -POLL_SECONDS <= one.end_error_s <= OGG_FLUSH_SECONDS
+    ]
     assert not off
 
 

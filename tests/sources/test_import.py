@@ -1,0 +1,459 @@
+"""Old logs become sessions: once, whatever is interrupted, repeated or rotated."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+
+from aircox_listen_stats.errors import SourceUnavailable
+from aircox_listen_stats.fields import from_ms, to_ms
+from aircox_listen_stats.kernel import sessionize
+from aircox_listen_stats.models import Connection, Coverage, ImportedLog, Session, StaleWindow, Stream
+from aircox_listen_stats.pipeline import importing
+from aircox_listen_stats.sources.accesslog import LogFile, read_chunks
+from tests.sources.recording import FOLDER, MOUNTS, MS
+
+pytestmark = pytest.mark.django_db
+
+STATION = {
+    "STREAMS": {slug: {"source": "icecast", "mount": mount} for mount, slug in MOUNTS.items()},
+    "SOURCES": {"icecast": {"backend": "icecast", "url": "http://127.0.0.1:8000", "password": "x"}},
+    "TIME_ZONE": "Europe/Brussels",
+}
+NOW_MS = 1_795_400_000_000
+BEGIN_S = 1_795_312_000 - 30 * 86400
+RECORDED = FOLDER / "icecast_access.log"
+
+
+@pytest.fixture(autouse=True)
+def station() -> Iterator[None]:
+    with override_settings(AIRCOX_LISTEN_STATS=STATION):
+        for slug in MOUNTS.values():
+            Stream.objects.create(slug=slug, station_id=1, source="icecast")
+        yield
+
+
+def run(*paths: Path, **plan: Any) -> importing.Imported:
+    mounts = plan.pop("mounts", MOUNTS)
+    plan = {"source": "import", **plan}
+    return importing.run([LogFile(path) for path in paths], importing.Plan(mounts=mounts, **plan), now_ms=NOW_MS)
+
+
+def stored(**wanted: Any) -> list[tuple[Any, ...]]:
+    """Every session without its key, which differs from run to run."""
+    return sorted(
+        (one.stream.slug, to_ms(one.started), to_ms(one.ended), one.played_ms, json.dumps(one.parts), one.app)
+        for one in Session.objects.filter(**wanted).select_related("stream")
+    )
+
+
+def written(path: Path, lines: list[tuple[int, int, str, str]], agent: str = "VLC/3.0.20") -> Path:
+    """A log of (start, seconds, ip, mount), in the order of the ends as Icecast writes it."""
+    text = []
+    for start_s, seconds, ip, mount in sorted(lines, key=lambda one: one[0] + one[1]):
+        stamp = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(start_s + seconds))
+        text.append(f'{ip} - - [{stamp}] "GET {mount} HTTP/1.1" 200 5000 "-" "{agent}" {seconds}\n')
+    data = "".join(text).encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def history(count: int, seed: int = 1, days: int = 3, begin_s: int = BEGIN_S) -> list[tuple[int, int, str, str]]:
+    """Listeners who come back, reconnect and overlap; some stay for more than a day."""
+    chance = random.Random(seed)
+    lines = []
+    for _ in range(count):
+        seconds = chance.choice([0, 5, 60, 600, 3600, 9000])
+        if chance.random() < 0.02:
+            seconds = 90_000 + chance.randrange(40_000)
+        start_s = begin_s + chance.randrange(days * 86400)
+        ip = f"198.18.{chance.randrange(4)}.{chance.randrange(count // 40 + 2)}"
+        lines.append((start_s, seconds, ip, chance.choice(["/live.mp3", "/low.mp3"])))
+    return lines
+
+
+def whole(lines: list[tuple[int, int, str, str]]) -> list[tuple[Any, ...]]:
+    """The sessions of the lines, stitched in one piece by the kernel."""
+    import numpy as np
+
+    found = []
+    for mount, slug in MOUNTS.items():
+        mine = [one for one in lines if one[3] == mount]
+        people = {ip: number for number, ip in enumerate(sorted({one[2] for one in mine}))}
+        columns = sessionize.stitch_columns(
+            np.array([people[one[2]] for one in mine], dtype=np.int64),
+            np.array([one[0] * MS for one in mine], dtype=np.int64),
+            np.array([(one[0] + one[1]) * MS for one in mine], dtype=np.int64),
+            gap_ms=300 * MS,
+        )
+        found += [
+            (slug, start, end, played)
+            for start, end, played in zip(
+                columns.started_ms.tolist(), columns.ended_ms.tolist(), columns.played_ms.tolist(), strict=True
+            )
+        ]
+    return sorted(found)
+
+
+# What is kept ----------------------------------------------------------------------------------------
+
+
+def test_the_recorded_log_becomes_its_sessions_and_every_line_is_accounted_for() -> None:
+    imported = run(RECORDED)
+    counts = dict(imported.counts)
+    assert counts.pop("read") == len(RECORDED.read_bytes().splitlines())
+    assert sum(counts.values()) == len(RECORDED.read_bytes().splitlines())
+    assert counts["kept"] == 64
+    assert counts["refused_cut"] == 1
+    assert imported.sessions == Session.objects.count() > 40
+    assert sum(Session.objects.values_list("played_ms", flat=True)) > 0
+    assert set(Session.objects.values_list("source", flat=True)) == {"import"}
+    assert not Session.objects.filter(is_open=True).exists()
+
+
+def test_coverage_and_stale_windows_follow_the_log() -> None:
+    run(RECORDED)
+    spans = {
+        (one.stream.slug, to_ms(one.started), to_ms(one.ended)) for one in Coverage.objects.select_related("stream")
+    }
+    assert spans == {(slug, 1_795_312_122_000, 1_795_312_838_000) for slug in MOUNTS.values()}
+    windows = StaleWindow.objects.filter(kind=StaleWindow.AUDIENCE)
+    first, last = min(one.started for one in windows), max(one.ended for one in windows)
+    assert first < min(one.started for one in Session.objects.all())
+    assert last > max(one.ended for one in Session.objects.all())
+
+
+def test_the_ledger_holds_no_address_no_path_and_no_secret_after_the_end(tmp_path: Path) -> None:
+    run(written(tmp_path / "access.log.1", history(50)))
+    row = ImportedLog.objects.get()
+    assert row.secret is None
+    assert row.finished is not None
+    assert row.offset == row.size == (tmp_path / "access.log.1").stat().st_size
+    told = json.dumps([row.state, row.counts, row.label, row.fingerprint])
+    assert "198.18" not in told
+    assert str(tmp_path) not in told
+
+
+def test_keys_change_with_the_broadcast_day_and_stay_within_it(tmp_path: Path) -> None:
+    """04:00 in Brussels is 02:00 UTC in summer time; the day of a session is that of its start."""
+    four = 1_792_897_200  # 2026-10-25 03:00 UTC: 04:00 in Brussels on the day of 25 hours
+    lines = [(four + at, 60, "192.0.2.7", "/live.mp3") for at in (-90_000 + 10, -3600, -600, 0, 40_000, 86_000, 86_400)]
+    run(written(tmp_path / "log", lines))
+    keys = [one.listener for one in Session.objects.order_by("started")]
+    assert len(keys) == 7
+    day = [
+        keys[0] == keys[1],
+        keys[1] == keys[2],
+        keys[2] == keys[3],
+        keys[3] == keys[4],
+        keys[4] == keys[5],
+        keys[5] == keys[6],
+    ]
+    assert day == [True, True, False, True, True, False]
+
+
+# Chunks, order, bounds -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flush_rows", [1, 37, 500, 10**9])
+def test_cutting_into_chunks_changes_no_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush_rows: int
+) -> None:
+    """Long ones that begin before what was written long ago included; order of starts is not order of lines."""
+    monkeypatch.setattr(importing, "FLUSH_ROWS", flush_rows)
+    monkeypatch.setattr("aircox_listen_stats.sources.accesslog.CHUNK_BYTES", 2000)
+    monkeypatch.setattr(read_chunks, "__kwdefaults__", {"offset": 0, "chunk_bytes": 2000})
+    lines = history(700)
+    assert any(seconds > 86_400 for _, seconds, _, _ in lines)
+    run(written(tmp_path / "log", lines))
+    assert [one[:4] for one in stored()] == whole(lines)
+
+
+def test_rotated_logs_in_any_order_are_one_log(tmp_path: Path) -> None:
+    lines = sorted(history(600, seed=3), key=lambda one: one[0] + one[1])
+    paths = [tmp_path / "access.log", tmp_path / "access.log.1.gz", tmp_path / "access.log.2"]
+    for path, some in zip(paths, (lines[400:], lines[200:400], lines[:200]), strict=True):
+        written(path, some)
+    run(*paths)
+    assert [one[:4] for one in stored()] == whole(lines)
+    ends = [(one[0] + one[1]) * MS for one in lines]
+    assert {(to_ms(one.started), to_ms(one.ended)) for one in Coverage.objects.all()} == {(min(ends), max(ends))}
+    assert ImportedLog.objects.filter(secret=None).count() == 3
+
+
+def test_two_servers_logs_of_the_same_hours_are_both_kept(tmp_path: Path) -> None:
+    one, other = history(200, seed=5), history(200, seed=6)
+    run(written(tmp_path / "a.log", one), written(tmp_path / "b.log", other))
+    assert [each[:4] for each in stored()] == whole([*one, *other])
+
+
+# Again -------------------------------------------------------------------------------------------------
+
+
+def test_the_same_log_twice_changes_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path / "log", history(200))
+    run(path)
+    before = list(Session.objects.order_by("pk").values())
+    copy = tmp_path / "another-name.gz"
+    copy.write_bytes(gzip.compress(path.read_bytes()))
+    for again in (path, copy):
+        imported = run(again)
+        assert imported.already == [again.name]
+        assert imported.sessions == 0
+    assert list(Session.objects.order_by("pk").values()) == before
+
+
+def test_one_log_under_two_names_in_one_run_counts_once(tmp_path: Path) -> None:
+    path = written(tmp_path / "log", history(100))
+    (tmp_path / "copy").write_bytes(path.read_bytes())
+    (tmp_path / "older").write_bytes(path.read_bytes()[:4000])
+    imported = run(path, tmp_path / "copy", tmp_path / "older")
+    assert len(imported.already) == 2
+    assert [one[:4] for one in stored()] == whole(history(100))
+
+
+def test_a_log_that_has_grown_gives_its_new_part_alone(tmp_path: Path) -> None:
+    first = [(BEGIN_S + n * 1000, 60, f"192.0.2.{n}", "/live.mp3") for n in range(20)]
+    second = [(BEGIN_S + n * 1000, 60, f"192.0.2.{n}", "/live.mp3") for n in range(20, 35)]
+    path = written(tmp_path / "log", first)
+    text = path.read_bytes()
+    path.write_bytes(text + b"192.0.2.99 - - [22/Nov/2026:01:5")  # a line that is being written
+    assert run(path).sessions == 20
+    written(path, [*first, *second])
+    imported = run(path)
+    assert (imported.sessions, imported.counts["read"]) == (15, 15)
+    older = tmp_path / "older"
+    older.write_bytes(text)
+    assert run(older).sessions == 0
+    assert [one[:4] for one in stored()] == whole([*first, *second])
+
+
+def test_another_log_that_begins_with_the_same_line_is_another_log(tmp_path: Path) -> None:
+    same = (BEGIN_S, 5, "127.0.0.1", "/live.mp3")
+    one = written(tmp_path / "a", [same, *((BEGIN_S + n * 999, 60, "192.0.2.1", "/live.mp3") for n in range(1, 9))])
+    other = written(tmp_path / "b", [same, *((BEGIN_S + n * 999, 61, "192.0.2.2", "/live.mp3") for n in range(1, 12))])
+    run(one)
+    assert run(other).counts["kept"] == 12
+    assert run(one, other).already == ["a", "b"]
+
+
+def test_a_stream_that_was_added_later_is_imported_from_the_same_log(tmp_path: Path) -> None:
+    path = written(tmp_path / "log", history(200))
+    run(path, mounts={"/live.mp3": "live"})
+    assert set(Session.objects.values_list("stream__slug", flat=True)) == {"live"}
+    run(path)
+    assert [one[:4] for one in stored()] == whole(history(200))
+
+
+def test_a_dry_run_counts_and_stores_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path / "log", history(200))
+    told = run(path, dry_run=True)
+    assert not Session.objects.exists()
+    assert not ImportedLog.objects.exists()
+    assert not Coverage.objects.exists()
+    assert run(path).sessions == told.sessions == len(whole(history(200)))
+
+
+# Interrupted -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", [0, 1, 2, 5])
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int
+) -> None:
+    monkeypatch.setattr(importing, "FLUSH_ROWS", 50)
+    monkeypatch.setattr(read_chunks, "__kwdefaults__", {"offset": 0, "chunk_bytes": 2000})
+    lines = sorted(history(700, days=9), key=lambda one: one[0] + one[1])
+    paths = [written(tmp_path / "a", lines[:350]), written(tmp_path / "b.gz", lines[350:])]
+    insert, calls = importing._insert, [0]
+
+    def dying(sessions: Any) -> None:
+        insert(sessions)
+        calls[0] += 1
+        if calls[0] > when * 6:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(importing, "_insert", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run(*paths)
+    assert ImportedLog.objects.exclude(secret=None).exists()
+    run(*paths)
+    assert [one[:4] for one in stored()] == whole(lines)
+    assert not ImportedLog.objects.exclude(secret=None).exists()
+    assert run(*paths).sessions == 0
+
+
+# Beside other sources ------------------------------------------------------------------------------
+
+
+def other_session(start_s: int, seconds: int, *, is_open: bool = False, stream: str = "live") -> Session:
+    return Session.objects.create(
+        stream=Stream.objects.get(slug=stream),
+        listener=5,
+        started=from_ms(start_s * MS),
+        ended=from_ms((start_s + seconds) * MS),
+        played_ms=seconds * MS,
+        is_open=is_open,
+        source="icecast",
+    )
+
+
+LOG = [(BEGIN_S + n * 1000, 600, f"192.0.2.{n}", "/live.mp3") for n in range(10)]
+
+
+def test_listening_that_another_source_told_of_is_not_counted_twice(tmp_path: Path) -> None:
+    other_session(BEGIN_S + 3000, 600)
+    with pytest.raises(importing.ImportRefused, match="--replace"):
+        run(written(tmp_path / "log", LOG))
+    assert Session.objects.count() == 1
+    assert run(tmp_path / "log", to_ms=(BEGIN_S + 3000) * MS).sessions == 3
+
+
+def test_replace_puts_the_log_in_the_place_of_what_ended_while_it_was_written(tmp_path: Path) -> None:
+    gone = [other_session(BEGIN_S + n * 1000, 590) for n in range(1, 9)]
+    early, late = other_session(BEGIN_S - 9000, 8000), other_session(BEGIN_S + 20_000, 60)
+    across, still = other_session(BEGIN_S + 5000, 9000), other_session(BEGIN_S + 5000, 10, is_open=True)
+    else_where = other_session(BEGIN_S + 1000, 600, stream="low")
+    socket = {"source": "icecast", "listener": 5, "started": gone[0].started, "seen": gone[0].ended, "ended": True}
+    Connection.objects.create(key="1@1", stream=gone[0].stream, session=gone[0], **socket)
+    Connection.objects.create(key="2@1", stream=late.stream, session=late, **socket)
+    imported = run(written(tmp_path / "log", LOG), mounts={"/live.mp3": "live"}, replace=True)
+    assert (imported.replaced, imported.straddling, imported.sessions) == (8, 2, 10)
+    left = set(Session.objects.filter(source="icecast").values_list("pk", flat=True))
+    assert left == {early.pk, late.pk, across.pk, still.pk, else_where.pk}
+    assert list(Connection.objects.values_list("key", flat=True)) == ["2@1"]
+    assert run(tmp_path / "log", mounts={"/live.mp3": "live"}, replace=True).sessions == 0
+    assert Session.objects.filter(source="import").count() == 10
+
+
+def test_a_window_takes_what_ends_in_it_and_the_rest_can_follow(tmp_path: Path) -> None:
+    path = written(tmp_path / "log", LOG)
+    border = (BEGIN_S + 4600) * MS  # the fifth ends here
+    first = run(path, to_ms=border)
+    assert (first.sessions, first.outside) == (4, 6)
+    with pytest.raises(importing.ImportRefused, match="imported from"):
+        run(path)
+    assert run(path, from_ms=border).sessions == 6
+    assert [one[:4] for one in stored()] == whole(LOG)
+
+
+def test_an_unknown_stream_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(importing.ImportRefused, match="'nowhere'"):
+        run(written(tmp_path / "log", LOG), mounts={"/live.mp3": "nowhere"})
+
+
+# The command -----------------------------------------------------------------------------------------
+
+
+def test_an_unreadable_log_is_refused_before_anything_is_stored(tmp_path: Path) -> None:
+    with pytest.raises(SourceUnavailable) as caught:
+        LogFile(tmp_path / "missing.log")
+    assert str(tmp_path) not in str(caught.value)
+
+
+def command(*arguments: str) -> str:
+    out = StringIO()
+    call_command("listen_stats_import", *arguments, stdout=out)
+    return out.getvalue()
+
+
+@pytest.fixture
+def default_station() -> None:
+    from aircox.models import Station
+
+    Station.objects.create(pk=1, name="Radio Example", slug="example", default=True)
+
+
+@pytest.mark.usefixtures("default_station")
+def test_the_command_tells_what_became_of_every_line() -> None:
+    told = command(str(RECORDED))
+    assert "328 lines read, 64 kept." in told
+    assert "1 refused: cut 1." in told
+    assert "263 skipped: admin page 212, method 3, nothing sent 1, other mount 1, page 10" in told
+    assert "sessions stored" in told
+    assert "nothing new, imported before" in command(str(RECORDED))
+
+
+@pytest.mark.usefixtures("default_station")
+def test_the_command_maps_mounts_and_takes_local_times(tmp_path: Path) -> None:
+    path = written(tmp_path / "log", [(one[0], one[1], one[2], "/alt") for one in LOG])
+    told = command(str(path), "--stream", "ogg=/alt", "--to", "2026-10-23T07:00", "--dry-run")
+    assert "would be stored" in told
+    command(str(path), "--stream", "ogg=/alt", "--source", "old logs")
+    assert set(Session.objects.values_list("stream__slug", "source")) == {("ogg", "old logs")}
+
+
+@pytest.mark.usefixtures("default_station")
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--stream", "nowhere=/x"], "Unknown stream 'nowhere'"),
+        (["--stream", "live=x"], "names no mount"),
+        (["--stream", "live=/x", "--stream", "ogg=/x"], "two streams"),
+        (["--from", "yesterday"], "--from is 'yesterday'"),
+    ],
+)
+def test_the_command_refuses_with_what_to_write_instead(arguments: list[str], told: str) -> None:
+    with pytest.raises(CommandError, match=told):
+        command(str(RECORDED), *arguments)
+    with pytest.raises(CommandError, match=r"'nothing\.log' cannot be read"):
+        command("nothing.log")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("default_station")
+def test_a_killed_import_goes_on_where_it_stopped(tmp_path: Path, child_environment: dict[str, str]) -> None:
+    """kill -9 in the middle of the writing, then the same command again."""
+    lines = history(60_000, days=40, seed=9)
+    path = written(tmp_path / "log", lines)
+    script = (
+        "import sys, django; django.setup()\n"
+        "from django.test import override_settings\n"
+        "from django.core.management import call_command\n"
+        "from aircox_listen_stats.pipeline import importing\n"
+        "importing.FLUSH_ROWS = 2000\n"
+        f"with override_settings(AIRCOX_LISTEN_STATS={STATION!r}):\n"
+        "    call_command('listen_stats_import', *sys.argv[1:], verbosity=0)\n"
+    )
+    kills = 0
+    for _ in range(20):
+        before = Session.objects.count()
+        child = subprocess.Popen([sys.executable, "-c", script, str(path)], env=child_environment)
+        until = time.monotonic() + 60
+        while child.poll() is None and time.monotonic() < until and kills < 3:
+            if Session.objects.count() > before + 5000 * kills:
+                os.kill(child.pid, signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.01)
+        if child.wait(timeout=120) == 0:
+            break
+    assert kills >= 1
+    assert child.returncode == 0
+    assert [one[:4] for one in stored()] == whole(lines)
+    assert not ImportedLog.objects.exclude(secret=None).exists()
+
+
+def test_a_hundred_thousand_lines_take_a_few_seconds(tmp_path: Path) -> None:
+    lines = history(100_000, days=60, seed=11)
+    path = written(tmp_path / "log", lines)
+    begun = time.process_time()  # other work on the machine does not count
+    imported = run(path)
+    took = time.process_time() - begun
+    print(f"\nImport: {imported.counts['read']:,} lines, {imported.sessions:,} sessions, {took:.1f} s of this process")
+    assert took < 20
