@@ -149,8 +149,8 @@ class Collector:
         for ear in self.ears.values():
             self._guard(f"source {ear.name}", lambda ear=ear: self._hear(ear, now_ms))
         for station_id in self._stations:
-            self._guard(f"timeline of station {station_id}", lambda one=station_id: self._keep_timeline(one, now_ms))
-            self._guard(f"audience of station {station_id}", lambda one=station_id: self._keep_audience(one, now_ms))
+            self._keep_timeline(station_id, now_ms)
+            self._keep_audience(station_id, now_ms)
             self._guard(
                 f"live count of station {station_id}",
                 lambda one=station_id: self.publisher.publish(one, now_ms=now_ms),
@@ -179,8 +179,7 @@ class Collector:
         try:
             work()
         except Exception as error:  # noqa: BLE001 - the collect loop: nothing may stop the others
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            trouble = f"{type(error).__name__} in {place.name}, line {place.lineno}"
+            trouble = _place(error)
             if self._trouble.get(what) != trouble:
                 log.error("Trouble with the %s: %s. It goes on with the rest and tries again.", what, trouble)
             self._trouble[what] = trouble
@@ -243,18 +242,16 @@ class Collector:
         assert ear.pulling is not None
         pulling, ear.pulling = ear.pulling, None
         interval_seconds = _interval(ear.source)
-        try:
-            report = pulling.result()
-        except Exception as error:
+        error = pulling.exception()
+        if error is not None:
             ear.failures += 1
             ear.due_ms = now_ms + round(_back_off_seconds(interval_seconds, ear.failures) * MS)
             self._note_failure(ear, error, now_ms)
-            if not isinstance(error, SourceUnavailable):
-                raise
             return
+        report = pulling.result()
         ear.due_ms = now_ms if report.more else ear.asked_ms + round(interval_seconds * MS)
-        self._store(ear, report, now_ms)
-        if ear.failures:
+        stored = self._guard(f"report of source {ear.name}", lambda: self._store(ear, report, now_ms))
+        if stored and ear.failures:
             log.info("Source %s answers again after %d failures.", ear.name, ear.failures)
             ear.failures = 0
 
@@ -286,8 +283,9 @@ class Collector:
             if count:
                 self._counts[name] = self._counts.get(name, 0) + count
 
-    def _note_failure(self, ear: _Ear, error: Exception, now_ms: int) -> None:
-        told = str(error) if isinstance(error, SourceUnavailable) else type(error).__name__
+    def _note_failure(self, ear: _Ear, error: BaseException, now_ms: int) -> None:
+        # Sources word their own troubles without addresses; of any other error the kind is told alone.
+        told = str(error) if isinstance(error, SourceUnavailable) else f"{_place(error)}."
         if ear.failures == 1:
             log.warning("Source %s cannot be heard: %s Nobody is taken to have left.", ear.name, told)
         columns = {"failed": from_ms(now_ms), "failures": ear.failures, "error": told[:255]}
@@ -320,21 +318,30 @@ class Collector:
         def compute(started_ms: int, ended_ms: int) -> None:
             timeline.refresh(station_id, started_ms, ended_ms, now_ms=now_ms)
 
-        windows.work_off(StaleWindow.TIMELINE, station_id, compute)
+        self._guard(
+            f"stale timeline of station {station_id}",
+            lambda: windows.work_off(StaleWindow.TIMELINE, station_id, compute),
+        )
         if self._due.is_due(f"timeline {station_id}", TIMELINE_EVERY_MS, now_ms):
-            compute(now_ms - SLIDING_MS, now_ms + AHEAD_MS)
+            self._guard(
+                f"timeline of station {station_id}", lambda: compute(now_ms - SLIDING_MS, now_ms + AHEAD_MS)
+            )
 
     def _keep_audience(self, station_id: int, now_ms: int) -> None:
         def compute(started_ms: int, ended_ms: int) -> None:
             rollup.refresh(station_id, started_ms, ended_ms, now_ms=now_ms)
 
-        if self._due.is_due(f"audience {station_id}", DEBOUNCE_MS, now_ms):
-            windows.work_off(StaleWindow.AUDIENCE, station_id, compute)
-        if self._due.is_due(f"running {station_id}", RUNNING_EVERY_MS, now_ms):
-            compute(now_ms - 1, now_ms)
-        if self._due.is_due(f"settle {station_id}", SETTLE_EVERY_MS, now_ms):
+        def settle() -> None:
             for started_ms, ended_ms in _unsettled(station_id, now_ms):
                 compute(started_ms, ended_ms)
+
+        what = f"audience of station {station_id}"
+        if self._due.is_due(f"audience {station_id}", DEBOUNCE_MS, now_ms):
+            self._guard(f"stale {what}", lambda: windows.work_off(StaleWindow.AUDIENCE, station_id, compute))
+        if self._due.is_due(f"running {station_id}", RUNNING_EVERY_MS, now_ms):
+            self._guard(f"running {what}", lambda: compute(now_ms - 1, now_ms))
+        if self._due.is_due(f"settle {station_id}", SETTLE_EVERY_MS, now_ms):
+            self._guard(f"provisional {what}", settle)
 
     # Health -----------------------------------------------------------------------
 
@@ -362,6 +369,13 @@ def _unsettled(station_id: int, now_ms: int) -> list[tuple[int, int]]:
     )
     found = spans.values_list("airing__started", "airing__ended").distinct()
     return run_together((to_ms(started), to_ms(ended)) for started, ended in found)
+
+
+def _place(error: BaseException) -> str:
+    """Kind and place of an error, without its text, which may hold anything."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"
 
 
 def _interval(source: Source) -> float:

@@ -121,3 +121,7 @@ def sessions(*names: str) -> list[tuple[Any, ...]]:
         )
         for one in Session.objects.all()
     )
+
+
+KILLED_SETTINGS: dict[str, Any] = {**SETTINGS, "STREAMS": {"live": {"source": "ice", "mount": "/live.mp3"}}}
+"""Of the collector that is killed: its station is whichever the playout log calls the default."""
