@@ -77,7 +77,7 @@ def _let_in(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _icecast(site: str) -> Iterator[Icecast]:
-    callback = f"{site}/listening/callback/icecast/{os.environ['EXAMPLE_STATION_CALLBACK_TOKEN']}/"
+    callback = stage.callback_address(site)
     icecast = Icecast(
         [Mount(name=name, url_auth={"listener_remove": callback}) for name in environment.MOUNTS.values()]
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.db import close_old_connections, connection
+from django.urls import reverse
 from django.utils import timezone
 
 from . import environment
@@ -89,13 +90,19 @@ def _rundown() -> tuple[list[Any], dict[str, float]]:
     return cuts, seconds_of
 
 
+def callback_address(site: str) -> str:
+    """Where Icecast tells of its listeners."""
+    words = {"source": "icecast", "token": os.environ["EXAMPLE_STATION_CALLBACK_TOKEN"]}
+    return site + reverse("listen_stats:callback", kwargs=words)
+
+
 @contextlib.contextmanager
 def pretend_icecast(site: str) -> Iterator[PretendIcecast]:
     """The pretend Icecast on the demo's port; its callbacks go to ``site``."""
     icecast = PretendIcecast(
         mounts=tuple(environment.MOUNTS.values()),
         password=os.environ["EXAMPLE_STATION_ICECAST_PASSWORD"],
-        callback_url=f"{site}/listening/callback/icecast/{os.environ['EXAMPLE_STATION_CALLBACK_TOKEN']}/",
+        callback_url=callback_address(site),
         port=int(os.environ["EXAMPLE_STATION_ICECAST_PORT"]),
     )
     icecast.start()

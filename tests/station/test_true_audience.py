@@ -22,6 +22,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.test import Client, override_settings
+from django.urls import reverse
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -103,7 +104,7 @@ def station(child_environment: dict[str, str], redis_server: Any) -> Iterator[St
         "TZ": "UTC",
     }
     web = asgi.serve("example_project.asgi:application", environment=environment)
-    callback = f"{web.url}/listening/callback/icecast/{TOKEN}/"
+    callback = web.url + reverse("listen_stats:callback", kwargs={"source": "icecast", "token": TOKEN})
     icecast.mounts = (
         Mount(
             name=MOUNTS["callbacks"],

@@ -11,6 +11,7 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import connection
+from django.urls import reverse
 from django.utils import timezone
 
 from example_project.demo import environment, past, stage
@@ -56,7 +57,7 @@ class Command(BaseCommand):
         return [
             "",
             f"The station's site, with the live count:   {address}/",
-            f"The audience of its programs:              {address}/listening/",
+            f"The audience of its programs:              {address}{reverse('listen_stats:programs')}",
             f"   the producer of two programs:           {past.PRODUCER} / {past.PASSWORD}",
             f"   the technician, who sees everything:    {past.TECHNICIAN} / {past.PASSWORD}",
             f"Become a listener yourself:                {stream}",
