@@ -126,6 +126,10 @@ def test_rows_of_a_streamed_program_and_of_a_diffusion_with_two_sounds(on_air: O
     assert not Log.objects.filter(track__sound__in=show).exists()
 
     ends_at = second.date + timedelta(seconds=SHOW_SECONDS[1])
+    stream = on_air.streamer.sources[1]
+    assert on_air.listen(WAIT_SECONDS, lambda: on_air.streamer.source is stream)
+    assert abs((stream.air_time - ends_at).total_seconds()) <= 1
+    # Its row may wait for the next piece: the same file as before the show is not written again.
     assert on_air.listen(WAIT_SECONDS, lambda: studio.rows()[-1].source == "radio_test_night")
     resumed = studio.rows()[-1]
     assert resumed.type == Log.TYPE_ON_AIR
@@ -202,7 +206,7 @@ def test_the_command_runs_liquidsoap_and_the_monitor(on_air: OnAir, child_enviro
     (row,) = Log.objects.filter(station=on_air.studio.station)
     assert row.source == "radio_test_night"
     assert row.comment == on_air.studio.path("night.wav"), sound
-    assert not answers(socket_path)
+    assert not answers(socket_path), streamer.tail()
 
 
 def answers(path: Path) -> bool:

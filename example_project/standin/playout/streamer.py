@@ -34,10 +34,11 @@ class Streamer:
     template_name = "aircox_streamer/scripts/station.liq"
     # Order in which a playlist plays: Liquidsoap's `random`, `randomize` or `normal`.
     playlist_mode = "random"
-    # Seconds of cross-fade between the dealer and the streams; 0 cuts.
-    fade_seconds = 2.0
-    # Seconds that Liquidsoap keeps writing one output before it is killed.
-    stop_seconds = 10.0
+    # Seconds of cross-fade between the dealer and the streams. aircox fades for 2; 0 cuts, so that
+    # what the socket tells is what is heard (docs/example-project.md).
+    fade_seconds = 0.0
+    # Seconds that Liquidsoap has to end by itself, fewer than a supervisor waits for the command.
+    stop_seconds = 4.0
 
     def __init__(self, station: Any, connector: Connector | None = None) -> None:
         self.station = station
