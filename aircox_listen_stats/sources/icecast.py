@@ -228,9 +228,11 @@ class IcecastSource(PullSource):
         for _ in range(ATTEMPTS):
             if not server:
                 server, known = self._stats().server, {}
+            # Before the first list: whoever is on any of them was seen after the census.
+            begun_ms = clock.now()
             census, stats = self._census(known, clock)
             if stats.server == server:
-                return self._report(cursor, server, census, now_ms=now_ms, at_ms=clock.now())
+                return self._report(cursor, server, census, now_ms=now_ms, at_ms=begun_ms)
             server = ""
         raise SourceUnavailable(f"Source {self.name!r}: Icecast restarted again and again during one poll.")
 
