@@ -307,17 +307,18 @@ class Recorder:
     def _compare(self, air: _Air, tick: Tick) -> None:
         remaining_ms = _milliseconds(tick.remaining)
         identity = (tick.source, tick.uri, tick.air_time) if tick.source else None
-        if identity is not None and identity == air.identity and not _went_back(air.change, tick.at_ms):
-            # Liquidsoap goes on saying "playing" of a source that has ended, with nothing left.
-            if remaining_ms == 0 and air.was_running:
-                self._end(air, tick.at_ms)
-            else:
-                self._extend(air, tick, remaining_ms)
-            return
-        self._end(air, tick.at_ms)
-        air.identity = identity
-        if identity is not None:
-            self._begin(air, tick, remaining_ms)
+        if identity is None or identity != air.identity or _went_back(air.change, tick.at_ms):
+            self._end(air, tick.at_ms)
+            air.identity = identity
+            if identity is not None and not _is_over(tick, remaining_ms):
+                self._begin(air, tick, remaining_ms)
+        elif air.change is None:
+            if remaining_ms:
+                self._begin(air, tick, remaining_ms)  # it was interrupted, and goes on
+        elif remaining_ms == 0 and tick.uri and air.was_running:
+            self._end(air, tick.at_ms)
+        else:
+            self._extend(air, tick, remaining_ms)
 
     def _begin(self, air: _Air, tick: Tick, remaining_ms: int | None) -> None:
         seen = from_ms(tick.at_ms)
@@ -383,6 +384,15 @@ class Recorder:
                 row.sound_id = aircox.log().sound_id_of(uri)
             row.save(force_insert=True)
         self.counts.written += 1
+
+
+def _is_over(tick: Tick, remaining_ms: int | None) -> bool:
+    """Whether a file was over before it was first seen: Liquidsoap goes on saying "playing" of it.
+
+    A live input has nothing left at any time.
+    """
+    began = _aware(tick.air_time)
+    return bool(tick.uri) and remaining_ms == 0 and began is not None and tick.at_ms - to_ms(began) > SILENCE_MS
 
 
 def _went_back(change: OnAirChange | None, at_ms: int) -> bool:

@@ -157,6 +157,21 @@ class TestEnds:
         assert [watch.started for watch in MonitorWatch.objects.order_by("started")] == [NOON, clock.now]
 
 
+def test_a_file_that_was_over_before_it_was_seen_is_not_on_air(
+    studio: Studio, mixer: Mixer, hooked: type, recorder: Recorder, clock: Clock
+) -> None:
+    """A source that stops uncovers one that ended long ago, and still says `playing`."""
+    mixer.air(mixer.playlist, studio.path("one.mp3"), NOON - timedelta(minutes=5), remaining=0.0)
+    monitor = make_monitor(mixer)
+    ticks(monitor, 3, lambda: clock.forward(1))
+    drained(recorder)
+    assert changes(studio) == []
+    mixer.playlist.remaining = 30.0
+    monitor.monitor()
+    drained(recorder)
+    assert [row[1] for row in changes(studio)] == [clock.now]
+
+
 def test_a_live_input_tells_its_title(
     studio: Studio, mixer: Mixer, hooked: type, recorder: Recorder, clock: Clock
 ) -> None:
