@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 REMEMBERED_MARKS = 20_000
 """Marks kept in memory, by key: reconnecting players are recognised once (about 10 MB)."""
 
+REMEMBERED_AGENTS = 4096
+"""Agents whose app is known: a station meets some thousand, a log the same ones again and again."""
+
 LONGEST_AGENT = 512
 """Characters of an agent that are looked at. Icecast's log cuts its line at 1023."""
 
@@ -124,6 +127,7 @@ def forget() -> None:
     _rules.cache_clear()
 
 
+@functools.lru_cache(maxsize=REMEMBERED_AGENTS)
 def app_name(agent: str) -> str:
     """The player's or the browser's name, '' where nothing is recognised."""
     agent = agent[:LONGEST_AGENT]
@@ -136,6 +140,7 @@ def app_name(agent: str) -> str:
     return browser.family[:48] if browser else ""
 
 
+@functools.lru_cache(maxsize=REMEMBERED_AGENTS)
 def is_crawler(agent: str) -> bool:
     """Does a crawler or a library fetch this, not a player?"""
     agent = agent[:LONGEST_AGENT]
