@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.db import connection
 from django.db.models import QuerySet
 
 from ..conf import Settings
@@ -15,10 +16,10 @@ from ..fields import from_ms, to_ms
 from ..kernel.types import Layer, RuleSet
 from ..models import Airing, Audience
 from . import observed
-from .figures import MILLISECOND, MINUTE, Figures, average, change
+from .figures import MINUTE, MS_PER_MINUTE, Figures, average, change
 from .flow import MinuteFlow, minute_flow
 from .observed import Gap
-from .program import ALL_COLUMNS, DiffusionLine, line_of
+from .program import DiffusionLine, read_line
 from .programs import with_figures
 
 COMPARED = 8
@@ -29,6 +30,10 @@ COMPARED_AT_LEAST = 4
 
 COMPARED_COVERAGE = 0.9
 """A diffusion observed for less of its time is not compared, nor compared with: its average is a lower bound."""
+
+
+LONGEST_ITEM_MS = 24 * 3_600_000
+"""A sound or track that began longer before is not under the diffusion: a bound that the index can use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +134,7 @@ def newest_of(diffusion_id: int) -> Airing | None:
 
 def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, now: dt.datetime) -> DiffusionAudience:
     """Everything known of one diffusion, in at most nine queries."""
-    line = _line(airing, rules.name)
+    line = read_line(airing.pk, rules.name)
     started_ms = to_ms(airing.started)
     # Of what is still on air, the figures tell as far as they were computed.
     ended_ms = to_ms(min(airing.ended, line.figures.computed if line.figures else now))
@@ -160,28 +165,38 @@ def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, no
     )
 
 
-def _line(airing: Airing, rule_set: str) -> DiffusionLine:
-    rows = with_figures(Airing.objects.filter(pk=airing.pk), rule_set)
-    return line_of(rows.values_list(*ALL_COLUMNS).get())
-
-
 def _under(airing: Airing, rule_set: str) -> list[UnderLine]:
-    airings = Airing.objects.filter(station_id=airing.station_id, layer__in=[Layer.TRACK, Layer.SOUND]).touching(
-        airing.started, airing.ended
-    )
     names = ("id", "layer", "title", "artist", "started", "ended", "start_basis", "end_basis")
-    columns = (*names, *(f"figures__{name}" for name in Figures.COLUMNS))
-    rows = with_figures(airings, rule_set).order_by("started", "id").values_list(*columns)
-    return [_under_line(dict(zip(names, row, strict=False)), row[len(names) :]) for row in rows]
+    columns = [*(f'a."{name}"' for name in names), *(f'f."{name}"' for name in Figures.COLUMNS)]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT {', '.join(columns)} FROM {Airing._meta.db_table} a"
+            f" LEFT JOIN {Audience._meta.db_table} f ON f.airing_id = a.id AND f.rule_set = %s"
+            " WHERE a.station_id = %s AND a.layer IN (%s, %s) AND a.started >= %s AND a.started < %s AND a.ended > %s"
+            " ORDER BY a.started, a.id",
+            [
+                rule_set, airing.station_id, Layer.TRACK.value, Layer.SOUND.value,
+                to_ms(airing.started) - LONGEST_ITEM_MS, to_ms(airing.ended), to_ms(airing.started),
+            ],
+        )  # fmt: skip
+        return [_under_line(*row) for row in cursor.fetchall()]
 
 
-def _under_line(values: dict[str, Any], figures: Sequence[object]) -> UnderLine:
-    started, ended = values["started"], values["ended"]
+def _under_line(
+    airing_id: int, layer: str, title: str, artist: str, started_ms: int, ended_ms: int,
+    start_basis: str, end_basis: str, *figures: Any,
+) -> UnderLine:  # fmt: skip
     return UnderLine(
-        airing_id=values.pop("id"),
-        length_minutes=(ended - started) / MINUTE,
-        figures=Figures.of(figures, started, ended),
-        **values,
+        airing_id=airing_id,
+        layer=layer,
+        title=title,
+        artist=artist,
+        started=from_ms(started_ms),
+        ended=from_ms(ended_ms),
+        start_basis=start_basis,
+        end_basis=end_basis,
+        length_minutes=(ended_ms - started_ms) / MS_PER_MINUTE,
+        figures=Figures.of(figures, started_ms, ended_ms),
     )
 
 
@@ -222,7 +237,7 @@ def _comparison(airing: Airing, figures: Figures | None, rule_set: str) -> Compa
         .order_by("-started", "-id")
         .values_list("started", "ended", "figures__listening_ms")[:COMPARED]
     )
-    means = [average(listening, (ended - started) / MILLISECOND) for started, ended, listening in rows]
+    means = [average(listening, to_ms(ended) - to_ms(started)) for started, ended, listening in rows]
     known = [mean for mean in means if mean is not None]
     if len(known) < COMPARED_AT_LEAST:
         return None

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from ..fields import from_ms
+
 MS_PER_HOUR = 3_600_000
 MS_PER_MINUTE = 60_000
-MILLISECOND = dt.timedelta(milliseconds=1)
 MINUTE = dt.timedelta(minutes=1)
 
 WELL_COVERED = 0.99
@@ -83,17 +84,21 @@ class Figures:
     """What :meth:`of` reads of a row of Audience, in this order."""
 
     @classmethod
-    def of(cls, row: Iterable[Any], started: dt.datetime, ended: dt.datetime) -> Self | None:
-        """The figures of a row of ``COLUMNS``; None where the audience was not computed yet."""
+    def of(cls, row: Iterable[Any], started_ms: int, ended_ms: int) -> Self | None:
+        """The figures of a row of ``COLUMNS`` as the database holds it; None where they are not computed yet."""
         values = dict(zip(cls.COLUMNS, row, strict=True))
         listening_ms = values.pop("listening_ms")
         if listening_ms is None:
             return None
+        peak_at, computed_ms = values.pop("peak_at"), values.pop("computed")
         # Of what is still on air, the figures tell as far as they were computed.
-        length_ms = (min(ended, values["computed"]) - started) / MILLISECOND
+        length_ms = min(ended_ms, computed_ms) - started_ms
         return cls(
             listening_hours=listening_ms / MS_PER_HOUR,
             average=average(listening_ms, length_ms) if values["coverage"] or listening_ms else None,
+            peak_at=None if peak_at is None else from_ms(peak_at),
+            settled=bool(values.pop("settled")),
+            computed=from_ms(computed_ms),
             **values,
         )
 

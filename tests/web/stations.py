@@ -162,7 +162,7 @@ TRACKS = (
 
 
 def lively(station: PastStation, weeks: int, *, now: dt.datetime = NOW, seed: int = 7) -> None:
-    """Fills the station with a plausible past: programs, tracks, listeners who come and go, one lost night."""
+    """Fills the station with a plausible past: programs, tracks, listeners who come and go, one on air now."""
     chance = random.Random(seed)
     first_monday = (now.astimezone(ZONE) - weeks * WEEK).replace(hour=0, minute=0, second=0, microsecond=0)
     first_monday -= first_monday.weekday() * DAY
@@ -184,13 +184,25 @@ def lively(station: PastStation, weeks: int, *, now: dt.datetime = NOW, seed: in
             if program_id in (12, 13) and now - started < 30 * DAY:
                 _tracks(station, started, minutes, chance)
             sessions += _crowd(station, started, minutes, size * season, now, chance)
+    on_air = now.replace(minute=0, second=0, microsecond=0) - 10 * MINUTE
+    station.diffusion(
+        14, on_air, 100, program="Les Voix du soir", is_running=True, end_basis="scheduled",
+        scheduled_start=on_air, scheduled_end=on_air + 100 * MINUTE,
+    )  # fmt: skip
+    _tracks(station, on_air, 40, chance)
+    sessions += _crowd(station, on_air, 100, 30, now, chance)
     Session.objects.bulk_create(sessions, batch_size=500)
     begin = first_monday.astimezone(dt.UTC)
-    lost = local(2026, 11, 12, 20, 22)
+    lost = jazz_nights().order_by("-started")[1].started + 22 * MINUTE
     station.observed(begin, lost)
     station.observed(lost + 14 * MINUTE, now)
     for start in range((now - begin) // WEEK + 1):
         station.compute(begin + start * WEEK, min(begin + (start + 1) * WEEK, now), now=now)
+
+
+def jazz_nights():
+    """The diffusions of the program with tracks; of the second newest a quarter of an hour was not observed."""
+    return Airing.objects.filter(program_id=12, layer=Layer.DIFFUSION)
 
 
 def _tracks(station: PastStation, started: dt.datetime, minutes: int, chance: random.Random) -> None:

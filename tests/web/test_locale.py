@@ -1,0 +1,62 @@
+"""The translations are whole and fit what they translate."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from babel.messages.extract import DEFAULT_KEYWORDS, extract
+from babel.messages.pofile import read_po
+from django.utils.translation.template import templatize
+
+import aircox_listen_stats
+from tools import compile_messages
+
+ROOT = Path(aircox_listen_stats.__file__).parent
+CATALOGUES = sorted(ROOT.glob("locale/*/LC_MESSAGES/django.po"))
+KEYWORDS = {**DEFAULT_KEYWORDS, "gettext_lazy": None, "ngettext_lazy": (1, 2)}
+PLACES = re.compile(r"%\((\w+)\)[sd]|%%")
+
+
+def sources():
+    for path in sorted(ROOT.rglob("*.html")):
+        # What is no text becomes words of X, on lines with any indentation.
+        words = templatize(path.read_text(), origin=str(path)).splitlines()
+        yield path, " ".join(line.strip() for line in words).encode()
+    for path in sorted(ROOT.rglob("*.py")):
+        yield path, path.read_bytes()
+
+
+def messages() -> dict[str, Path]:
+    """Every text that the app marks for translation, and where."""
+    found = {}
+    for path, source in sources():
+        for _, text, _, _ in extract("python", io.BytesIO(source), keywords=KEYWORDS):
+            found[text if isinstance(text, str) else text[0]] = path
+    return found
+
+
+@pytest.mark.parametrize("catalogue", CATALOGUES, ids=lambda path: path.parent.parent.name)
+def test_every_text_is_translated_with_its_places(catalogue):
+    read = {
+        one.id if isinstance(one.id, str) else one.id[0]: one for one in read_po(io.BytesIO(catalogue.read_bytes()))
+    }
+    known = messages()
+    assert len(known) > 200
+    lacking = {text: path.name for text, path in known.items() if text not in read}
+    assert not lacking, "run django-admin makemessages in the package"
+    for text in known:
+        strings = read[text].string
+        for string in [strings] if isinstance(strings, str) else strings:
+            assert string, f"{text!r} has no translation"
+            ids = read[text].id
+            wanted = {place for one in ([ids] if isinstance(ids, str) else ids) for place in PLACES.findall(one)}
+            assert set(PLACES.findall(string)) <= wanted, string
+
+
+def test_catalogues_are_compiled_without_the_gettext_programs():
+    compile_messages.compile_all()
+    assert CATALOGUES
+    assert all(path.with_suffix(".mo").exists() for path in CATALOGUES)
