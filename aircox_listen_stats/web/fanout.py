@@ -14,8 +14,8 @@ LAST_WORD_SECONDS = 1.0
 DROP_SECONDS = 10.0
 """A socket that has not taken a frame for this time is dropped."""
 BREATH_SOCKETS = 128
-"""After so many sends the event loop gets a turn, a few milliseconds' work: writes leave,
-accepts, closes and other pages go on."""
+"""After so many sends the event loop gets a turn, for accepts, closes and other pages: about two
+milliseconds. Between 32 and all at once the fan-out itself was measured no faster nor slower."""
 
 Message = dict[str, Any]
 Send = Callable[[Message], Awaitable[None]]
