@@ -78,9 +78,7 @@ def populate(
         _load(_day(dice, start_ms + day * DAY_MS, per_day, (live.pk, low.pk), end_ms))
     Airing.objects.bulk_create(_diffusions(start_ms, end_ms), batch_size=500)
     _analyse()
-    return Population(
-        station_id=STATION_ID, started_ms=start_ms, ended_ms=end_ms, sessions=days * per_day, days=days
-    )
+    return Population(station_id=STATION_ID, started_ms=start_ms, ended_ms=end_ms, sessions=days * per_day, days=days)
 
 
 class LiveDay:

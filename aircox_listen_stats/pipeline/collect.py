@@ -20,7 +20,6 @@ from typing import Any
 
 from django.db import close_old_connections
 
-from .. import conf
 from ..errors import SourceUnavailable
 from ..fields import from_ms, to_ms
 from ..kernel.types import Layer
@@ -300,19 +299,8 @@ class Collector:
     # Timeline and figures -------------------------------------------------------
 
     def _sync_streams(self) -> None:
-        default = self.onair.default_station()
-
-        def station_of(slug: str, entry: conf.StreamSettings) -> int | None:
-            if entry.station is None:
-                return default.id if default else None
-            found = self.onair.station(entry.station)
-            if found is None and isinstance(entry.station, int):
-                return entry.station  # aircox may be gone, its station's figures are not
-            return found.id if found else None
-
-        found = streams.sync(station_of)
+        found = streams.sync(streams.station_by(self.onair))
         self._stations = sorted({stream.station_id for stream in found.values()})
-
 
     def _keep_timeline(self, station_id: int, now_ms: int) -> None:
         def compute(started_ms: int, ended_ms: int) -> None:
@@ -323,9 +311,7 @@ class Collector:
             lambda: windows.work_off(StaleWindow.TIMELINE, station_id, compute),
         )
         if self._due.is_due(f"timeline {station_id}", TIMELINE_EVERY_MS, now_ms):
-            self._guard(
-                f"timeline of station {station_id}", lambda: compute(now_ms - SLIDING_MS, now_ms + AHEAD_MS)
-            )
+            self._guard(f"timeline of station {station_id}", lambda: compute(now_ms - SLIDING_MS, now_ms + AHEAD_MS))
 
     def _keep_audience(self, station_id: int, now_ms: int) -> None:
         def compute(started_ms: int, ended_ms: int) -> None:

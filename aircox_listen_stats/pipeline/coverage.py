@@ -44,8 +44,6 @@ def _extend(stream_id: int, start_ms: int, end_ms: int, join_ms: int) -> bool:
     to_end_ms = max(end_ms, *(ended for _, _, ended in meeting))
     if len(meeting) == 1 and (from_start_ms, to_end_ms) == (known_start_ms, known_end_ms):
         return False
-    rows.change_each(
-        f"UPDATE {name} SET started = %s, ended = %s WHERE id = %s", [(from_start_ms, to_end_ms, keep)]
-    )
+    rows.change_each(f"UPDATE {name} SET started = %s, ended = %s WHERE id = %s", [(from_start_ms, to_end_ms, keep)])
     rows.change_in(f"DELETE FROM {name} WHERE id IN ({{values}})", [], [row[0] for row in meeting[1:]])
     return len(meeting) > 1 or from_start_ms != known_start_ms

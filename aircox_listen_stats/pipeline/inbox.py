@@ -64,19 +64,14 @@ def report(source: Any, cursor: Mapping[str, Any], *, now_ms: int) -> Report | N
     )
 
 
-def _heard(
-    source: Source, cursor: Mapping[str, Any], received: Sequence[int], now_ms: int
-) -> list[Heard]:
+def _heard(source: Source, cursor: Mapping[str, Any], received: Sequence[int], now_ms: int) -> list[Heard]:
     """From the last look to this one, while callbacks came not too long ago."""
     last_ms = max([*received, int(cursor.get("told_ms", 0))])
     since_ms = int(cursor.get("looked_ms", now_ms))
     until_ms = min(now_ms, last_ms + SILENCE_MS)
     if last_ms == 0 or until_ms < since_ms:
         return []
-    return [
-        Heard(stream=slug, started_ms=since_ms, ended_ms=until_ms)
-        for slug in sorted(set(source.streams.values()))
-    ]
+    return [Heard(stream=slug, started_ms=since_ms, ended_ms=until_ms) for slug in sorted(set(source.streams.values()))]
 
 
 def _cursor(cursor: Mapping[str, Any], received: Sequence[int], now_ms: int) -> dict[str, int]:

@@ -110,9 +110,7 @@ def _locked_state(source: str) -> SourceState:
 class _Ingest:
     """One report on its way into the tables."""
 
-    def __init__(
-        self, report: Report, state: SourceState, known: Mapping[str, Stream], now_ms: int
-    ) -> None:
+    def __init__(self, report: Report, state: SourceState, known: Mapping[str, Stream], now_ms: int) -> None:
         self.report = report
         self.state = state
         self.streams = known
@@ -153,11 +151,7 @@ class _Ingest:
         for one in open_ones:
             by_client[one.client].append(one)
         sockets = {one.id: one for one in open_ones}
-        unmet = {
-            one.client
-            for one in told
-            if one.client is not None and _match(by_client[one.client], one) is None
-        }
+        unmet = {one.client for one in told if one.client is not None and _match(by_client[one.client], one) is None}
         for one in _sockets_in("source = %s AND client IN ({values})", [self.report.source], unmet):
             if one.id not in sockets:
                 sockets[one.id] = one
@@ -294,9 +288,7 @@ class _Ingest:
         grace_ms = CENSUS_GRACE_MS if socket.seen_ms == socket.started_ms else 0
         in_future = socket.seen_ms > self.now_ms + CLOCK_TOLERANCE_MS
         ended = (
-            socket.told
-            or census_ms > socket.seen_ms + grace_ms
-            or (in_future and census_ms > 0 and not socket.changed)
+            socket.told or census_ms > socket.seen_ms + grace_ms or (in_future and census_ms > 0 and not socket.changed)
         )
         if ended != socket.ended:
             socket.ended = ended
@@ -403,9 +395,7 @@ class _Ingest:
         state.error = ""
         state.save()
         if report.inbox_ids:
-            rows.change_in(
-                f"DELETE FROM {rows.table(Inbox)} WHERE id IN ({{values}})", [], report.inbox_ids
-            )
+            rows.change_in(f"DELETE FROM {rows.table(Inbox)} WHERE id IN ({{values}})", [], report.inbox_ids)
 
 
 def mark_stale_windows(windows: Iterable[stitching.Window]) -> frozenset[int]:
@@ -424,9 +414,7 @@ def mark_stale(kind: str, windows: Mapping[int, Iterable[tuple[int, int]]]) -> N
     )
 
 
-def _by_station(
-    windows: Iterable[stitching.Window], known: Mapping[str, Stream]
-) -> dict[int, list[tuple[int, int]]]:
+def _by_station(windows: Iterable[stitching.Window], known: Mapping[str, Stream]) -> dict[int, list[tuple[int, int]]]:
     """Per station, the windows in the studio's time, those that meet run together."""
     by_id = {stream.pk: stream for stream in known.values()}
     spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
@@ -452,12 +440,9 @@ def _match(candidates: Iterable[Socket], one: Observation) -> Socket | None:
     near = [
         socket
         for socket in candidates
-        if (not one.start_known and not socket.ended)
-        or abs(socket.started_ms - one.started_ms) <= SAME_START_MS
+        if (not one.start_known and not socket.ended) or abs(socket.started_ms - one.started_ms) <= SAME_START_MS
     ]
-    return min(
-        near, key=lambda socket: (abs(socket.started_ms - one.started_ms), socket.started_ms), default=None
-    )
+    return min(near, key=lambda socket: (abs(socket.started_ms - one.started_ms), socket.started_ms), default=None)
 
 
 def _by_start(one: Observation) -> tuple[int, int]:

@@ -35,9 +35,7 @@ def _by_source(settings: conf.Settings) -> dict[str, tuple[int, bool]]:
     global _known
     if _known is None or _known[0] is not settings:
         built = registry.build(settings)
-        _known = settings, {
-            name: (source.late_seconds, source.follows_open_sessions) for name, source in built.items()
-        }
+        _known = settings, {name: (source.late_seconds, source.follows_open_sessions) for name, source in built.items()}
         for source in built.values():
             source.close()
     return _known[1]

@@ -24,11 +24,7 @@ def acquire(name: str, holder: str, *, now_ms: int) -> bool:
     A lease that seems to last longer than any can was written by a clock that
     was wrong, and is free.
     """
-    free = (
-        Q(holder=holder)
-        | Q(expires__lte=from_ms(now_ms))
-        | Q(expires__gt=from_ms(now_ms + 2 * LASTS_MS))
-    )
+    free = Q(holder=holder) | Q(expires__lte=from_ms(now_ms)) | Q(expires__gt=from_ms(now_ms + 2 * LASTS_MS))
     if Lease.objects.filter(free, pk=name).update(
         holder=holder, expires=from_ms(now_ms + LASTS_MS), heartbeat=from_ms(now_ms)
     ):

@@ -103,9 +103,7 @@ def figures(station_id: int, *, now_ms: int) -> LiveFigures:
     heard = _heard({stream.source for stream in streams})
     followed = {stream.source for stream in streams if _is_followed(stream.source)}
     known = {
-        stream.pk
-        for stream in streams
-        if stream.source in followed and heard.get(stream.source, 0) > now_ms - stale_ms
+        stream.pk for stream in streams if stream.source in followed and heard.get(stream.source, 0) > now_ms - stale_ms
     }
     to_know = [stream for stream in streams if stream.source in followed]
     is_known = bool(to_know) and all(stream.pk in known for stream in to_know)
@@ -277,6 +275,7 @@ class Sender:
         self._waiting: dict[int, dict[str, Any]] = {}
         self._wake = threading.Event()
         self._stop = False
+        self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
@@ -296,6 +295,7 @@ class Sender:
             self._waiting[station_id] = message
             if self._thread is None or not self._thread.is_alive():
                 self._stop = False
+                self._ended.clear()
                 self._thread = threading.Thread(target=self._run, name="listen-stats-live", daemon=True)
                 self._thread.start()
         self._wake.set()
@@ -303,25 +303,22 @@ class Sender:
     def close(self, timeout_seconds: float = SEND_SECONDS) -> None:
         """Ends the thread; what waits is sent first if the layer is quick."""
         self._stop = True
+        self._ended.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
-        asyncio.run(self._deliver())
-
-    async def _deliver(self) -> None:
         layer = get_channel_layer()
-        while True:
-            await asyncio.to_thread(self._wake.wait, PAUSE_SECONDS)
-            self._wake.clear()
-            with self._lock:
-                waiting, self._waiting = self._waiting, {}
-            for station_id, message in waiting.items():
-                if not await self._send_one(layer, station_id, message) and not self._stop:
-                    await asyncio.sleep(PAUSE_SECONDS)
-            if self._stop:
-                return
+        with asyncio.Runner() as runner:
+            while not self._stop or self._waiting:
+                self._wake.wait()
+                self._wake.clear()
+                with self._lock:
+                    waiting, self._waiting = self._waiting, {}
+                for station_id, message in waiting.items():
+                    if not runner.run(self._send_one(layer, station_id, message)) and not self._stop:
+                        self._ended.wait(PAUSE_SECONDS)
 
     async def _send_one(self, layer: Any, station_id: int, message: dict[str, Any]) -> bool:
         try:

@@ -32,8 +32,8 @@ LONGEST_AGENT = 512
 """Characters of an agent that are looked at. Icecast's log cuts its line at 1023."""
 
 PLAYERS: tuple[tuple[str, str], ...] = (
-    # What an agent holds (lower case), what the player is called. First match wins:
-    # apps before the libraries that they are built on.
+    # What an agent holds (lower case), what the player is called. Of several the first here wins:
+    # apps before the players that they pose as and the libraries that they are built on.
     ("tunein", "TuneIn"),
     ("radiodroid", "RadioDroid"),
     ("transistor", "Transistor"),
@@ -101,9 +101,7 @@ PLAYERS: tuple[tuple[str, str], ...] = (
 crawlers, since a web site does: on a stream they are listeners, so this table comes first."""
 
 _WORD_BEFORE = r"(?<![a-z])"
-_PLAYER = re.compile(
-    _WORD_BEFORE + "(?:" + "|".join(f"({re.escape(word)})" for word, _ in PLAYERS) + ")"
-)
+_PLAYER = re.compile(_WORD_BEFORE + "(?:" + "|".join(f"({re.escape(word)})" for word, _ in PLAYERS) + ")")
 
 _crawlers = CrawlerDetect()
 _crawlers_lock = threading.Lock()  # it keeps its last match in itself
@@ -131,9 +129,9 @@ def forget() -> None:
 def app_name(agent: str) -> str:
     """The player's or the browser's name, '' where nothing is recognised."""
     agent = agent[:LONGEST_AGENT]
-    found = _PLAYER.search(agent.lower())
+    found = [match.lastindex for match in _PLAYER.finditer(agent.lower()) if match.lastindex]
     if found:
-        return PLAYERS[found.lastindex - 1][1] if found.lastindex else ""
+        return PLAYERS[min(found) - 1][1]
     if not agent.startswith(("Mozilla/", "Opera/")):
         return ""  # every browser's agent begins so; the rest is no family that we could trust
     browser = ua_parser.parse_user_agent(agent)
@@ -172,8 +170,7 @@ def country_reader(path: str) -> maxminddb.Reader | None:
         return maxminddb.open_database(Path(path), maxminddb.MODE_AUTO)
     except (OSError, maxminddb.InvalidDatabaseError) as error:
         log.warning(
-            "COUNTRY_DATABASE cannot be read (%s); countries stay empty. listen_stats_doctor "
-            "says how to mend it.",
+            "COUNTRY_DATABASE cannot be read (%s); countries stay empty. listen_stats_doctor says how to mend it.",
             type(error).__name__,
         )
         return None
@@ -207,9 +204,7 @@ def _mark(address: Address, listener: int, secrets: Secrets) -> ListenerMark:
 def rules() -> ExclusionRules:
     """The station's networks and agent words, compiled once."""
     exclude = conf.get().exclude
-    return _rules(
-        tuple(exclude.staff_networks), tuple(exclude.relay_networks), tuple(exclude.monitor_agents)
-    )
+    return _rules(tuple(exclude.staff_networks), tuple(exclude.relay_networks), tuple(exclude.monitor_agents))
 
 
 @functools.lru_cache(maxsize=4)

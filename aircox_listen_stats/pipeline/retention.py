@@ -63,9 +63,11 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
     sessions_ms = sessions_cutoff_ms(now_ms)
     connections_ms = now_ms - settings.keep_connections_hours * HOUR_MS
     old_sessions = Session.objects.filter(ended__lt=sessions_ms, is_open=False)
-    settled = Connection.objects.filter(ended=True, seen__lt=connections_ms).exclude(
-        session__ended__gte=connections_ms
-    ).exclude(session__is_open=True)
+    settled = (
+        Connection.objects.filter(ended=True, seen__lt=connections_ms)
+        .exclude(session__ended__gte=connections_ms)
+        .exclude(session__is_open=True)
+    )
     forgotten = Connection.objects.open().filter(seen__lt=connections_ms)
     changes = OnAirChange.objects.filter(seen__lt=sessions_ms)
     watches = MonitorWatch.objects.filter(seen__lt=sessions_ms)
@@ -111,18 +113,14 @@ def _remember_horizon(sessions_ms: int, now_ms: int) -> None:
 def _delete_sessions(before_ms: int) -> int:
     deleted = 0
     while True:
-        ids = list(
-            Session.objects.filter(ended__lt=before_ms, is_open=False).values_list("pk", flat=True)[:BATCH]
-        )
+        ids = list(Session.objects.filter(ended__lt=before_ms, is_open=False).values_list("pk", flat=True)[:BATCH])
         if not ids:
             return deleted
         with transaction.atomic():
             rows.change_in(
                 f"UPDATE {rows.table(Connection)} SET session_id = NULL WHERE session_id IN ({{values}})", [], ids
             )
-            deleted += rows.change_in(
-                f"DELETE FROM {rows.table(Session)} WHERE id IN ({{values}})", [], ids
-            )
+            deleted += rows.change_in(f"DELETE FROM {rows.table(Session)} WHERE id IN ({{values}})", [], ids)
 
 
 def _lapse(before_ms: int) -> int:

@@ -134,9 +134,7 @@ def refresh(
 # Loading ----------------------------------------------------------------------------
 
 
-def _airings(
-    station_id: int, started_ms: int, ended_ms: int, now_ms: int, layers: Collection[str]
-) -> list[_Air]:
+def _airings(station_id: int, started_ms: int, ended_ms: int, now_ms: int, layers: Collection[str]) -> list[_Air]:
     marks = ",".join(["%s"] * len(layers))
     found = rows.fetch(
         f"SELECT id, layer, started, ended, is_running FROM {rows.table(Airing)}"
@@ -272,9 +270,7 @@ def _parts(starts: Ints, ends: Ints, whole: int, split: Sequence[Sequence[Any]])
     )
 
 
-def _covered(
-    streams: Sequence[Stream], airings: Sequence[_Air], begin_ms: int, end_ms: int
-) -> npt.NDArray[np.float64]:
+def _covered(streams: Sequence[Stream], airings: Sequence[_Air], begin_ms: int, end_ms: int) -> npt.NDArray[np.float64]:
     """Of each airing, the share in which the streams were observed: their mean.
 
     A stream that is switched off and was not observed in the window is not asked.
@@ -360,9 +356,7 @@ def _compute(
     ]
 
 
-def _curves(
-    listening: Listening, one: _Air, curve: npt.NDArray[np.float64] | None
-) -> tuple[list[float], list[int]]:
+def _curves(listening: Listening, one: _Air, curve: npt.NDArray[np.float64] | None) -> tuple[list[float], list[int]]:
     if curve is None:
         return [], []
     kept = correlate.retained(listening, one.started_ms, one.ended_ms)

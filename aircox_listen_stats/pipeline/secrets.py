@@ -44,9 +44,7 @@ def current(now_ms: int) -> Secrets:
     """
     global _known
     settings = conf.get()
-    started_ms = calendar.period_start(
-        now_ms, settings.key_rotation, settings.zone, settings.broadcast_day_start
-    )
+    started_ms = calendar.period_start(now_ms, settings.key_rotation, settings.zone, settings.broadcast_day_start)
     with _lock:
         if _known is None or _known.started_ms != started_ms:
             before_ms = calendar.period_start(
@@ -82,9 +80,7 @@ def _of_period(started_ms: int, before_ms: int) -> Secrets:
         Secret.objects.bulk_create([row], ignore_conflicts=True)  # another process may be first
         stored = _stored(before_ms, started_ms)
         destroy_before(before_ms)
-    return Secrets(
-        current=stored[started_ms], previous=stored.get(before_ms), started_ms=started_ms
-    )
+    return Secrets(current=stored[started_ms], previous=stored.get(before_ms), started_ms=started_ms)
 
 
 def _stored(*periods: int) -> dict[int, bytes]:

@@ -96,11 +96,7 @@ def restitch(touched: Collection[Who], *, gap_ms: int) -> Stitched:
     if not touched:
         return Stitched()
     sockets = _sockets(touched)
-    wanted = [
-        (row, group)
-        for some in sockets.values()
-        for row, group in _wanted(some, gap_ms)
-    ]
+    wanted = [(row, group) for some in sockets.values() for row, group in _wanted(some, gap_ms)]
     known = _known({one.session_id for some in sockets.values() for one in some if one.session_id})
     return _apply(wanted, known)
 
@@ -139,9 +135,7 @@ def _wanted(sockets: Sequence[_Socket], gap_ms: int) -> Iterable[tuple[_Row, lis
         yield _row(group[0], hull, span.played_ms, _parts(span), span.is_open, span.lane), group
 
 
-def _row(
-    first: _Socket, hull: tuple[int, int], played_ms: int, parts: str | None, is_open: bool, lane: int
-) -> _Row:
+def _row(first: _Socket, hull: tuple[int, int], played_ms: int, parts: str | None, is_open: bool, lane: int) -> _Row:
     return _Row(
         stream_id=first.stream_id,
         listener=household_key(first.listener, lane),
@@ -205,9 +199,7 @@ def _stale(old: _Row, new: _Row) -> list[Window]:
     A session that only goes on, or closes, changes nothing that lies before
     its old end; one millisecond more, since an airing may end there.
     """
-    same = old._replace(ended_ms=0, played_ms=0, is_open=False) == new._replace(
-        ended_ms=0, played_ms=0, is_open=False
-    )
+    same = old._replace(ended_ms=0, played_ms=0, is_open=False) == new._replace(ended_ms=0, played_ms=0, is_open=False)
     if same and min(old.played_ms, new.played_ms) > UNDECIDED_MS:
         ends = (old.ended_ms, new.ended_ms)
         return [(new.stream_id, min(ends) - 1, max(ends) + 1)]
@@ -264,8 +256,4 @@ def _create(new: Sequence[tuple[_Row, list[_Socket]]]) -> list[tuple[int, int]]:
         ],
         batch_size=500,
     )
-    return [
-        (session.pk, one.id)
-        for session, (_, group) in zip(created, new, strict=True)
-        for one in group
-    ]
+    return [(session.pk, one.id) for session, (_, group) in zip(created, new, strict=True) for one in group]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from .. import conf
 from ..models import Stream
+from ..onair.base import OnAirLog
 
 MS = 1000
 
@@ -39,6 +40,21 @@ def sync(station_of: Callable[[str, conf.StreamSettings], int | None]) -> dict[s
         found[slug] = stream
     Stream.objects.exclude(slug__in=found).filter(active=True).update(active=False)
     return found
+
+
+def station_by(onair: OnAirLog) -> Callable[[str, conf.StreamSettings], int | None]:
+    """Which station a stream of the settings belongs to, by what the playout system says."""
+
+    def station_of(slug: str, entry: conf.StreamSettings) -> int | None:
+        if entry.station is None:
+            default = onair.default_station()
+            return default.id if default else None
+        found = onair.station(entry.station)
+        if found is None and isinstance(entry.station, int):
+            return entry.station  # aircox may have lost the station, its figures are not lost
+        return found.id if found else None
+
+    return station_of
 
 
 def by_slug() -> Mapping[str, Stream]:

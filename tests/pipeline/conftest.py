@@ -89,7 +89,9 @@ def heard(
     )
 
 
-def poll(seconds: float, *shown: Observation, server: str = "run1", streams: tuple[str, ...] = ("live",), every: float = 15) -> Report:
+def poll(
+    seconds: float, *shown: Observation, server: str = "run1", streams: tuple[str, ...] = ("live",), every: float = 15
+) -> Report:
     """A census at that second which shows these sockets and no other."""
     return Report(
         source="ice",

@@ -12,7 +12,17 @@ import pytest
 
 from aircox_listen_stats.errors import SourceUnavailable
 from aircox_listen_stats.fields import from_ms, to_ms
-from aircox_listen_stats.models import Audience, Coverage, Inbox, Lease, LiveState, Session, SourceState, StaleWindow, Stream
+from aircox_listen_stats.models import (
+    Audience,
+    Coverage,
+    Inbox,
+    Lease,
+    LiveState,
+    Session,
+    SourceState,
+    StaleWindow,
+    Stream,
+)
 from aircox_listen_stats.pipeline import collect, lease, live, rollup, timeline
 from aircox_listen_stats.pipeline.collect import Collector
 from aircox_listen_stats.sources.urlauth import UrlAuthSource
@@ -62,8 +72,14 @@ def test_it_hears_stitches_rolls_up_and_tells(db: None) -> None:
     one.close()
 
 
-def test_a_source_that_cannot_be_heard_ends_nobody_and_is_asked_again(db: None, caplog: pytest.LogCaptureFixture) -> None:
-    one = collector(poll(15, heard(1, 3, 15)), SourceUnavailable("Source 'ice': Icecast does not answer."), poll(200, heard(1, 3, 200)))
+def test_a_source_that_cannot_be_heard_ends_nobody_and_is_asked_again(
+    db: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = collector(
+        poll(15, heard(1, 3, 15)),
+        SourceUnavailable("Source 'ice': Icecast does not answer."),
+        poll(200, heard(1, 3, 200)),
+    )
     step_until(one, lambda: SourceState.objects.filter(failures=1).exists())
     assert Session.objects.get().is_open
     step_until(one, lambda: told(one) == 2, since=300)
@@ -73,7 +89,9 @@ def test_a_source_that_cannot_be_heard_ends_nobody_and_is_asked_again(db: None, 
     one.close()
 
 
-def test_an_error_of_one_source_stops_no_other_and_its_text_is_not_logged(db: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_of_one_source_stops_no_other_and_its_text_is_not_logged(
+    db: None, caplog: pytest.LogCaptureFixture
+) -> None:
     broken = ScriptedSource("broken", [RuntimeError("203.0.113.9 did something")])
     one = collector(poll(15, heard(1, 3, 15)), sources={"broken": broken})
     step_until(one, lambda: told(one) == 1 and SourceState.objects.filter(pk="broken", failures__gt=0).exists())
@@ -170,12 +188,16 @@ def test_a_source_that_is_only_told_is_heard_while_it_is_told_something(db: None
     one.close()
 
 
-def test_a_long_stale_window_is_worked_off_a_day_at_a_time_newest_first(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_stale_window_is_worked_off_a_day_at_a_time_newest_first(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     day = 86_400
     StaleWindow.objects.create(station_id=1, kind="audience", started=from_ms(at(-3 * day)), ended=from_ms(at(0)))
     asked: list[tuple[float, float]] = []
     monkeypatch.setattr(
-        rollup, "refresh", lambda station, start, end, **kwargs: asked.append(((start - T0) / 1000 / day, (end - T0) / 1000 / day))
+        rollup,
+        "refresh",
+        lambda station, start, end, **kwargs: asked.append(((start - T0) / 1000 / day, (end - T0) / 1000 / day)),
     )
     one = collector()
     step_until(one, lambda: not StaleWindow.objects.exists())

@@ -154,7 +154,11 @@ def test_two_sockets_at_once_from_one_address_are_two_listeners_of_a_household(s
 
 
 def test_a_line_without_a_number_is_stored_once_however_often_it_is_sent(stream: Stream) -> None:
-    lines = [heard(None, 0, 60, ended=True, who=1), heard(None, 0, 60, ended=True, who=1), heard(None, 30, 90, ended=True, who=2)]
+    lines = [
+        heard(None, 0, 60, ended=True, who=1),
+        heard(None, 0, 60, ended=True, who=1),
+        heard(None, 30, 90, ended=True, who=2),
+    ]
     take(told(*lines))
     before = tables()
     assert Connection.objects.count() == 3
@@ -200,7 +204,9 @@ def test_stored_rows_hold_no_address_and_no_agent(stream: Stream) -> None:
             assert "kitchen" not in text
 
 
-def test_the_cursor_and_what_it_stands_for_are_stored_together_or_not_at_all(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cursor_and_what_it_stands_for_are_stored_together_or_not_at_all(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from aircox_listen_stats.pipeline import stitching
 
     def fails(*args: object, **kwargs: object) -> None:
@@ -231,11 +237,18 @@ def test_observations_of_an_unknown_stream_are_counted_and_left_out(stream: Stre
 
 def test_coverage_runs_together_over_one_missed_poll_and_not_over_more(stream: Stream) -> None:
     def cover(start: float, end: float) -> None:
-        store(Report(source="ice", heard=[Heard(stream="live", started_ms=at(start), ended_ms=at(end))]), now_ms=at(end), join_ms=30 * S)
+        store(
+            Report(source="ice", heard=[Heard(stream="live", started_ms=at(start), ended_ms=at(end))]),
+            now_ms=at(end),
+            join_ms=30 * S,
+        )
 
     for start, end in ((0, 15), (15, 30), (60, 75), (200, 215), (106, 120)):
         cover(start, end)
-    spans = [((to_ms(a) - T0) / S, (to_ms(b) - T0) / S) for a, b in Coverage.objects.order_by("started").values_list("started", "ended")]
+    spans = [
+        ((to_ms(a) - T0) / S, (to_ms(b) - T0) / S)
+        for a, b in Coverage.objects.order_by("started").values_list("started", "ended")
+    ]
     assert spans == [(0, 75), (106, 120), (200, 215)]
     cover(75, 200)
     assert Coverage.objects.count() == 1

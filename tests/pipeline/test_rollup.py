@@ -231,6 +231,8 @@ def test_a_window_of_many_airings_costs_a_handful_of_queries(stream: Stream) -> 
     for number in range(60):
         airing(number * 60, number * 60 + 60, layer="track")
     refresh()
-    with CaptureQueriesContext(connection, ) as queries:
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
         refresh()
     assert len(queries) <= 8, [query["sql"][:90] for query in queries]

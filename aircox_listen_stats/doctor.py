@@ -1,0 +1,376 @@
+"""An examination of the whole installation, one finding after the other. Shows no address, path or token."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import httpx
+from channels.layers import InMemoryChannelLayer, get_channel_layer
+from django.core import checks as django_checks
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.db.models import Max
+
+from . import checks, conf
+from .errors import ListenStatsError, SourceUnavailable
+from .fields import from_ms, to_ms
+from .models import Coverage, Inbox, Lease, MonitorWatch, SourceState, StaleWindow, Stream
+from .onair import aircox
+from .pipeline import lease
+from .sources import registry
+from .sources.base import PullSource, Report, Source
+
+MS = 1000
+MINUTE_MS = 60 * MS
+DAY_MS = 24 * 60 * MINUTE_MS
+
+CLOCK_TOLERANCE_MS = 2 * MS
+"""A Date header tells whole seconds; more than this apart, starts and ends are wrong by as much."""
+
+MANY_SOCKETS = 5
+"""Fewer than this from one address may well be a family."""
+
+SILENT_MS = 5 * MINUTE_MS
+WAITING_ROWS = 5_000
+ASK_SECONDS = 5.0
+LAYER_SECONDS = 3.0
+
+
+class Grade(StrEnum):
+    WELL = "well"
+    NOTE = "note"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at, and how to mend it where it is not well."""
+
+    grade: Grade
+    subject: str
+    text: str
+    mend: str = ""
+
+
+Findings = Iterator[Finding]
+
+
+def examine(*, now_ms: int) -> Findings:
+    """Everything, in the order in which things depend on each other. Asks each source once; stores nothing."""
+    yield from _checks()
+    try:
+        settings = conf.get()
+    except ListenStatsError:
+        return  # the checks have told it, and nothing else can be asked
+    parts: tuple[tuple[str, Callable[[], Findings]], ...] = (
+        ("database", lambda: _database(now_ms)),
+        ("aircox", _aircox),
+        ("streams", lambda: _streams(settings)),
+        ("sources", lambda: _sources(settings, now_ms)),
+        ("collector", lambda: _collector(settings, now_ms)),
+        ("backlog", lambda: _backlog(now_ms)),
+        ("coverage", lambda: _coverage(now_ms)),
+        ("monitor hook", lambda: _hook(settings, now_ms)),
+        ("live count", _channel_layer),
+    )
+    for subject, look in parts:
+        try:
+            yield from look()
+        except (DatabaseError, ListenStatsError) as error:
+            yield Finding(
+                grade=Grade.ERROR,
+                subject=subject,
+                text=f"could not be examined ({type(error).__name__}).",
+                mend="Run ./manage.py migrate, then ask again.",
+            )
+
+
+def _checks() -> Findings:
+    grades = {
+        django_checks.ERROR: Grade.ERROR,
+        django_checks.CRITICAL: Grade.ERROR,
+        django_checks.WARNING: Grade.WARNING,
+    }
+    found = django_checks.run_checks(tags=[checks.TAG])
+    for one in found:
+        if not one.is_silenced():
+            grade = grades.get(one.level, Grade.NOTE)
+            yield Finding(grade=grade, subject=f"check {one.id}", text=one.msg, mend=one.hint or "")
+    if not found:
+        yield Finding(grade=Grade.WELL, subject="settings", text="valid, and nothing to warn of.")
+
+
+def _database(now_ms: int) -> Findings:
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint")
+            off_ms = cursor.fetchone()[0] - now_ms
+        if abs(off_ms) > CLOCK_TOLERANCE_MS:
+            yield _clock("database", off_ms)
+    elif connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode")
+            mode = cursor.fetchone()[0]
+        if mode != "wal":
+            yield Finding(
+                grade=Grade.WARNING,
+                subject="database",
+                text=f"SQLite in journal mode {mode!r}: readers and the writer wait for each other, the playout too.",
+                mend="Once, in ./manage.py dbshell: PRAGMA journal_mode=WAL; or use PostgreSQL.",
+            )
+
+
+def _aircox() -> Findings:
+    stations = aircox.log().stations()
+    if not stations:
+        yield Finding(
+            grade=Grade.ERROR,
+            subject="aircox",
+            text="has no station.",
+            mend="Create one in the admin, with 'default' ticked.",
+        )
+        return
+    names = ", ".join(one.slug + (" (default)" if one.is_default else "") for one in stations)
+    yield Finding(grade=Grade.WELL, subject="aircox", text=f"found, stations: {names}.")
+
+
+def _streams(settings: conf.Settings) -> Findings:
+    if not settings.streams:
+        yield Finding(
+            grade=Grade.ERROR,
+            subject="streams",
+            text="none is configured, so nothing is counted.",
+            mend="Add STREAMS to AIRCOX_LISTEN_STATS (docs/settings.md).",
+        )
+    log = aircox.log()
+    known = set(Stream.objects.active().values_list("slug", flat=True))
+    for slug, one in settings.streams.items():
+        owner = log.default_station() if one.station is None else log.station(one.station)
+        if owner is None:
+            yield Finding(
+                grade=Grade.ERROR,
+                subject=f"stream {slug}",
+                text="no station owns it.",
+                mend=f"Set its 'station'. Known: {', '.join(station.slug for station in log.stations()) or 'none'}.",
+            )
+        elif slug not in known:
+            yield Finding(
+                grade=Grade.NOTE, subject=f"stream {slug}", text="is new: the collector takes it up when it starts."
+            )
+
+
+def _sources(settings: conf.Settings, now_ms: int) -> Findings:
+    for name in settings.sources:
+        try:
+            source = registry.source(settings, name)
+        except ListenStatsError:
+            continue  # the checks have told it
+        try:
+            yield from _source(source, settings.sources[name].options, now_ms)
+        finally:
+            source.close()
+
+
+def _source(source: Source, options: Any, now_ms: int) -> Findings:
+    subject = f"source {source.name}"
+    state = SourceState.objects.filter(pk=source.name).first()
+    if not isinstance(source, PullSource):
+        heard = state.heard if state else None
+        yield Finding(
+            grade=Grade.WELL if heard else Grade.WARNING,
+            subject=subject,
+            text=f"last told something {_ago(now_ms, to_ms(heard))}." if heard else "has never told anything.",
+            mend=""
+            if heard
+            else "Check the address in icecast.xml, and that listener_remove reaches it (docs/sources).",
+        )
+        return
+    try:
+        report = source.pull({}, now_ms=now_ms)
+    except SourceUnavailable as error:
+        yield Finding(
+            grade=Grade.ERROR, subject=subject, text=str(error), mend="See docs/operations.md, “A source is down”."
+        )
+        return
+    heard = len(report.observations)
+    yield Finding(grade=Grade.WELL, subject=subject, text=f"answers; {heard} sockets or lines in this answer.")
+    yield from _refused(subject, report)
+    yield from _one_address(subject, report)
+    if isinstance(options.get("url"), str):
+        yield from _server_clock(subject, options["url"])
+
+
+def _refused(subject: str, report: Report) -> Findings:
+    refused = {reason: count for reason, count in report.counts.items() if "refused" in reason and count}
+    if refused:
+        counts = ", ".join(f"{reason} {count}" for reason, count in sorted(refused.items()))
+        yield Finding(grade=Grade.NOTE, subject=subject, text=f"some of what it says cannot be used: {counts}.")
+
+
+def _one_address(subject: str, report: Report) -> Findings:
+    """Behind a proxy Icecast 2.4 sees one address for everybody."""
+    addresses = Counter(one.address.ip for one in report.observations if one.address is not None)
+    total = sum(addresses.values())
+    if not addresses or total < MANY_SOCKETS:
+        return
+    most = addresses.most_common(1)[0][1]
+    if most >= MANY_SOCKETS and most * 2 > total:
+        yield Finding(
+            grade=Grade.WARNING,
+            subject=subject,
+            text=f"{most} of {total} sockets come from one address: listeners behind it cannot be told apart.",
+            mend="If Icecast stands behind a proxy, see “Behind nginx” in docs/sources/icecast.md.",
+        )
+
+
+def _server_clock(subject: str, url: str) -> Findings:
+    import time
+
+    try:
+        asked = time.time()
+        answer = httpx.get(url, timeout=ASK_SECONDS, trust_env=False, follow_redirects=False)
+        told = email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp()
+    except (httpx.HTTPError, KeyError, ValueError):
+        yield Finding(
+            grade=Grade.NOTE, subject=subject, text="its clock could not be compared: no Date in its answers."
+        )
+        return
+    off_ms = round((told + 0.5 - (asked + time.time()) / 2) * MS)
+    if abs(off_ms) > CLOCK_TOLERANCE_MS:
+        yield _clock(subject, off_ms)
+    else:
+        yield Finding(grade=Grade.WELL, subject=subject, text="its clock agrees with ours.")
+
+
+def _clock(subject: str, off_ms: int) -> Finding:
+    return Finding(
+        grade=Grade.ERROR,
+        subject=subject,
+        text=f"its clock is {abs(off_ms) / MS:.1f} s {'ahead of' if off_ms > 0 else 'behind'} ours: "
+        "listening would be laid over the wrong minutes.",
+        mend="Let both machines keep time by NTP (timedatectl set-ntp true).",
+    )
+
+
+def _collector(settings: conf.Settings, now_ms: int) -> Findings:
+    row = Lease.objects.filter(pk=lease.COLLECTOR).first()
+    if row is None or to_ms(row.expires) < now_ms:
+        since = "has never run" if row is None else f"was last seen {_ago(now_ms, to_ms(row.heartbeat))}"
+        yield Finding(
+            grade=Grade.ERROR,
+            subject="collector",
+            text=f"is not running ({since}): nobody is counted.",
+            mend="systemctl start listen-stats-collect, or ./manage.py listen_stats_collect; see docs/operations.md.",
+        )
+    else:
+        yield Finding(
+            grade=Grade.WELL, subject="collector", text=f"is active, seen {_ago(now_ms, to_ms(row.heartbeat))}."
+        )
+        for what, trouble in sorted(row.progress.get("trouble", {}).items()):
+            yield Finding(grade=Grade.ERROR, subject="collector", text=f"has trouble with the {what}: {trouble}.")
+    for state in SourceState.objects.filter(failures__gt=0, pk__in=list(settings.sources)):
+        yield Finding(
+            grade=Grade.ERROR,
+            subject=f"source {state.source}",
+            text=f"failed {state.failures} times in a row for the collector: {state.error}",
+        )
+
+
+def _backlog(now_ms: int) -> Findings:
+    for name, count in (("windows to compute", StaleWindow.objects.count()), ("callbacks", Inbox.objects.count())):
+        if count > WAITING_ROWS:
+            yield Finding(
+                grade=Grade.WARNING,
+                subject="backlog",
+                text=f"{count} {name} wait.",
+                mend="Is the collector active? After a large import it works them off, newest first.",
+            )
+
+
+def _coverage(now_ms: int) -> Findings:
+    since_ms = now_ms - DAY_MS
+    for stream in Stream.objects.active():
+        spans = [
+            (max(to_ms(row.started), since_ms), min(to_ms(row.ended), now_ms))
+            for row in Coverage.objects.filter(stream=stream, ended__gt=from_ms(since_ms)).order_by("started")
+        ]
+        if not spans:
+            yield Finding(
+                grade=Grade.WARNING, subject=f"stream {stream.slug}", text="was not observed in the last 24 hours."
+            )
+            continue
+        begun_ms = spans[0][0]
+        observed_ms = sum(end - start for start, end in spans)
+        share = observed_ms / max(1, now_ms - begun_ms)
+        holes = len(spans) - 1
+        yield Finding(
+            grade=Grade.WELL if share > 0.99 else Grade.WARNING,
+            subject=f"stream {stream.slug}",
+            text=f"observed for {share:.1%} of the last {(now_ms - begun_ms) / 3_600_000:.1f} hours, "
+            f"with {holes} {'hole' if holes == 1 else 'holes'}.",
+            mend="" if share > 0.99 else "Holes are unknown, not zero. The collector's log says what failed when.",
+        )
+
+
+def _hook(settings: conf.Settings, now_ms: int) -> Findings:
+    if not settings.monitor_hook:
+        yield Finding(
+            grade=Grade.NOTE,
+            subject="monitor hook",
+            text="is off: ends are taken from aircox's rows and plans.",
+            mend="Set MONITOR_HOOK to True and restart the streamer, and ends and gaps are observed (docs/onair.md).",
+        )
+        return
+    seen = MonitorWatch.objects.aggregate(last=Max("seen"))["last"]
+    if seen is None or to_ms(seen) < now_ms - SILENT_MS:
+        yield Finding(
+            grade=Grade.WARNING,
+            subject="monitor hook",
+            text="has never beaten." if seen is None else f"last beat {_ago(now_ms, to_ms(seen))}.",
+            mend="Restart aircox's streamer (./manage.py streamer -m) so that it runs with this app.",
+        )
+    else:
+        yield Finding(grade=Grade.WELL, subject="monitor hook", text=f"beats; last {_ago(now_ms, to_ms(seen))}.")
+
+
+def _channel_layer() -> Findings:
+    layer = get_channel_layer()
+    if layer is None or isinstance(layer, InMemoryChannelLayer):
+        yield Finding(
+            grade=Grade.NOTE,
+            subject="live count",
+            text="no channel layer between processes; web processes ask the database once a second.",
+        )
+        return
+    try:
+        asyncio.run(asyncio.wait_for(_round_trip(layer), LAYER_SECONDS))
+    except Exception as error:  # noqa: BLE001 - layers raise what their libraries raise
+        yield Finding(
+            grade=Grade.ERROR,
+            subject="live count",
+            text=f"the channel layer does not pass a message on ({type(error).__name__}).",
+            mend="Is Redis running, and does CHANNEL_LAYERS name it? Until then web processes ask the database.",
+        )
+    else:
+        yield Finding(grade=Grade.WELL, subject="live count", text="the channel layer passes messages on.")
+
+
+async def _round_trip(layer: Any) -> None:
+    channel = await layer.new_channel("listen_stats.doctor")
+    await layer.send(channel, {"type": "doctor"})
+    await layer.receive(channel)
+
+
+def _ago(now_ms: int, instant_ms: int) -> str:
+    seconds = max(0, now_ms - instant_ms) / MS
+    for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

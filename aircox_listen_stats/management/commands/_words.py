@@ -1,0 +1,38 @@
+"""What the commands' options have in common."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+
+from django.core.management.base import CommandError
+
+from ... import conf
+from ...fields import to_ms
+from ...onair import aircox
+
+
+def now_ms() -> int:
+    """The machine's clock."""
+    return time.time_ns() // 1_000_000
+
+
+def instant(text: str, option: str) -> int:
+    """Milliseconds of a day or an instant, in the station's zone unless it names another."""
+    try:
+        found = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise CommandError(f"{option} is {text!r}; expected a day such as 2026-11-22, or 2026-11-22T10:00.") from None
+    return to_ms(found if found.tzinfo else found.replace(tzinfo=conf.get().zone))
+
+
+def station(name: str | None) -> int | None:
+    """The id of the station of that slug or id; None for None."""
+    if name is None:
+        return None
+    log = aircox.log()
+    found = log.station(name)
+    if found is None:
+        known = ", ".join(one.slug for one in log.stations()) or "none"
+        raise CommandError(f"Unknown station {name!r}. Known: {known}.")
+    return found.id

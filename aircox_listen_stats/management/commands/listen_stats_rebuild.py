@@ -1,0 +1,49 @@
+"""Derives sessions, timeline and audiences of a window again."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from tqdm import tqdm
+
+from ...errors import ListenStatsError
+from ...pipeline import rebuild
+from . import _words
+
+
+class Command(BaseCommand):
+    help = (
+        "Derives everything that is derived again: sessions from their sockets where these are still kept, "
+        "the timeline from aircox's rows, the audience of every airing. Twice is once; the collector may run beside it."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--from", dest="from_", required=True, metavar="WHEN", help="a day, or an instant")
+        parser.add_argument("--to", metavar="WHEN", help="up to, not including (default: now)")
+        parser.add_argument("--station", metavar="SLUG", help="this station alone")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        now_ms = _words.now_ms()
+        started_ms = _words.instant(options["from_"], "--from")
+        ended_ms = _words.instant(options["to"], "--to") if options["to"] else now_ms
+        if ended_ms <= started_ms:
+            raise CommandError(f"--to ({options['to'] or 'now'}) is not later than --from ({options['from_']}).")
+        with tqdm(unit="day", disable=options["verbosity"] == 0, file=self.stderr) as bar:
+
+            def progress(done: int, of_all: int) -> None:
+                bar.total = of_all
+                bar.update(done - bar.n)
+
+            try:
+                done = rebuild.rebuild(
+                    _words.station(options["station"]), started_ms, ended_ms, now_ms=now_ms, progress=progress
+                )
+            except ListenStatsError as error:
+                raise CommandError(str(error)) from error
+        if options["verbosity"]:
+            self.stdout.write(
+                f"{done.windows} days; {done.sessions} sessions and {done.audiences} audiences "
+                "differed and were written."
+            )
