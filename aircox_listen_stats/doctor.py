@@ -267,7 +267,7 @@ def _collector(settings: conf.Settings, now_ms: int) -> Findings:
             grade=Grade.ERROR,
             subject="collector",
             text=f"is not running ({since}): nobody is counted.",
-            mend="systemctl start listen-stats-collect, or ./manage.py listen_stats_collect; see docs/operations.md.",
+            mend="systemctl start listen-stats, or ./manage.py listen_stats_collect; see docs/operations.md.",
         )
     else:
         yield Finding(

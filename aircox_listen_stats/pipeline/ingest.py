@@ -118,6 +118,7 @@ class _Ingest:
         self.now_ms = now_ms
         self.gap_ms = conf.get().rules().gap_seconds * MS
         self.touched: set[Who] = set()
+        self.behind_proxy = 0  # new sockets of which only our own proxy's address is known
 
     def run(self, join_ms: int) -> Ingested:
         told = [one for one in self.report.observations if one.stream in self.streams]
@@ -233,6 +234,7 @@ class _Ingest:
             only_seen=False,
         )
         self.touched.add(socket.who)
+        self.behind_proxy += not one.identity_known
         return socket
 
     def _merge(self, socket: Socket, one: Observation) -> None:
@@ -383,6 +385,8 @@ class _Ingest:
         counts = dict(state.counts)
         for reason, count in report.counts.items():
             counts[reason] = counts.get(reason, 0) + count
+        if self.behind_proxy:
+            counts["identity_unknown"] = counts.get("identity_unknown", 0) + self.behind_proxy
         state.counts = counts
         latest_ms = max([one.ended_ms for one in heard] + _instants(report.census), default=None)
         if latest_ms is not None:

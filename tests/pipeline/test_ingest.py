@@ -235,6 +235,12 @@ def test_observations_of_an_unknown_stream_are_counted_and_left_out(stream: Stre
     assert sessions() == []
 
 
+def test_sockets_behind_our_own_proxy_are_counted_once_each(stream: Stream) -> None:
+    for second in (15, 30):
+        take(poll(second, heard(1, 3, second, identity_known=False), heard(2, 3, second)))
+    assert SourceState.objects.get().counts["identity_unknown"] == 1
+
+
 def test_coverage_runs_together_over_one_missed_poll_and_not_over_more(stream: Stream) -> None:
     def cover(start: float, end: float) -> None:
         store(
