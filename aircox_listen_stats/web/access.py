@@ -52,12 +52,13 @@ def reach_of(user: Any, programs: Mapping[int, ProgramRef] | None = None) -> Rea
         return NOTHING
     if user.is_superuser or user.is_staff or user.has_perm(SEE_ALL):
         return EVERYTHING
-    groups = frozenset(user.groups.values_list("id", flat=True))
-    given = ProgramAccess.objects.filter(Q(user_id=user.pk) | Q(group_id__in=groups))
+    given = ProgramAccess.objects.filter(Q(user_id=user.pk) | Q(group__in=user.groups.all()))
     found = set(given.values_list("program_id", flat=True))
-    if groups:
-        known = station_programs() if programs is None else programs
-        found.update(key for key, program in known.items() if program.editors_group_id in groups)
+    known = station_programs() if programs is None else programs
+    edited = [program for program in known.values() if program.editors_group_id is not None]
+    if edited:
+        groups = frozenset(user.groups.values_list("id", flat=True))
+        found.update(program.id for program in edited if program.editors_group_id in groups)
     return Reach(program_ids=frozenset(found))
 
 
