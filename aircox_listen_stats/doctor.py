@@ -17,7 +17,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.models import Max
 
-from . import checks, conf
+from . import conf
 from .errors import ListenStatsError, SourceUnavailable
 from .fields import from_ms, to_ms
 from .models import Coverage, Inbox, Lease, MonitorWatch, SourceState, StaleWindow, Stream
@@ -32,6 +32,9 @@ DAY_MS = 24 * 60 * MINUTE_MS
 
 CLOCK_TOLERANCE_MS = 2 * MS
 """A Date header tells whole seconds; more than this apart, starts and ends are wrong by as much."""
+
+CHECKS = "aircox_listen_stats"
+"""The tag of our system checks."""
 
 MANY_SOCKETS = 5
 """Fewer than this from one address may well be a family."""
@@ -98,7 +101,7 @@ def _checks() -> Findings:
         django_checks.CRITICAL: Grade.ERROR,
         django_checks.WARNING: Grade.WARNING,
     }
-    found = django_checks.run_checks(tags=[checks.TAG])
+    found = django_checks.run_checks(tags=[CHECKS])
     for one in found:
         if not one.is_silenced():
             grade = grades.get(one.level, Grade.NOTE)

@@ -20,6 +20,11 @@ SILENCE_MS = 6 * 3600 * 1000
 After this long we no longer claim to know which."""
 
 
+HEARS_ARRIVALS = "hears_arrivals"
+"""In the cursor: somebody was told of on coming in. A source that is told of departures alone
+(``listener_remove``) cannot know who is there."""
+
+
 class Receiver(Protocol):
     """A source that takes callbacks, also one that polls too."""
 
@@ -57,7 +62,7 @@ def report(source: Any, cursor: Mapping[str, Any], *, now_ms: int) -> Report | N
         source=source.name,
         observations=observations,
         heard=_heard(source, cursor, received, now_ms) if only_told else (),
-        cursor=_cursor(cursor, received, now_ms) if only_told else None,
+        cursor=_cursor(cursor, observations, received, now_ms) if only_told else None,
         counts=counts,
         more=len(waiting) == BATCH,
         inbox_ids=[one.pk for one in waiting],
@@ -74,5 +79,11 @@ def _heard(source: Source, cursor: Mapping[str, Any], received: Sequence[int], n
     return [Heard(stream=slug, started_ms=since_ms, ended_ms=until_ms) for slug in sorted(set(source.streams.values()))]
 
 
-def _cursor(cursor: Mapping[str, Any], received: Sequence[int], now_ms: int) -> dict[str, int]:
-    return {"told_ms": max([*received, int(cursor.get("told_ms", 0))]), "looked_ms": now_ms}
+def _cursor(
+    cursor: Mapping[str, Any], observations: Sequence[Observation], received: Sequence[int], now_ms: int
+) -> dict[str, Any]:
+    return {
+        "told_ms": max([*received, int(cursor.get("told_ms", 0))]),
+        "looked_ms": now_ms,
+        HEARS_ARRIVALS: bool(cursor.get(HEARS_ARRIVALS)) or any(not one.ended for one in observations),
+    }

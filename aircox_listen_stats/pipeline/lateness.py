@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from .. import conf
-from ..models import Stream
+from ..models import SourceState, Stream
 from ..sources import registry
-from ..sources.base import Source
+from ..sources.base import PushSource, Source
+from .inbox import HEARS_ARRIVALS
 
 HOUR_MS = 3600 * 1000
 MS = 1000
 
-_known: tuple[conf.Settings, dict[str, tuple[int, bool]]] | None = None
+
+class _Manner(NamedTuple):
+    late_seconds: int
+    follows_open_sessions: bool
+    only_told: bool
+
+
+_known: tuple[conf.Settings, dict[str, _Manner]] | None = None
 
 
 def late_ms(streams: Iterable[Stream]) -> int:
@@ -21,21 +30,30 @@ def late_ms(streams: Iterable[Stream]) -> int:
     if settings.settle_after_hours is not None:
         return round(settings.settle_after_hours * HOUR_MS)
     known = _by_source(settings)
-    seconds = (known[stream.source][0] for stream in streams if stream.active and stream.source in known)
+    seconds = (known[stream.source].late_seconds for stream in streams if stream.active and stream.source in known)
     return MS * max(seconds, default=Source.late_seconds)
 
 
-def follows_open_sessions(source: str) -> bool:
+def knows_who_is_there(state: SourceState) -> bool:
     """Does the source know of a listener before that listener leaves?"""
-    return _by_source(conf.get()).get(source, (0, Source.follows_open_sessions))[1]
+    manner = _by_source(conf.get()).get(state.source)
+    if manner is None or not manner.follows_open_sessions:
+        return False
+    return not manner.only_told or bool(state.cursor.get(HEARS_ARRIVALS))
 
 
-def _by_source(settings: conf.Settings) -> dict[str, tuple[int, bool]]:
-    """Of each source, its late seconds and whether it follows open sessions; per settings once."""
+def _by_source(settings: conf.Settings) -> dict[str, _Manner]:
+    """What each source is like; asked once for each settings."""
     global _known
     if _known is None or _known[0] is not settings:
         built = registry.build(settings)
-        _known = settings, {name: (source.late_seconds, source.follows_open_sessions) for name, source in built.items()}
+        _known = (
+            settings,
+            {
+                name: _Manner(source.late_seconds, source.follows_open_sessions, isinstance(source, PushSource))
+                for name, source in built.items()
+            },
+        )
         for source in built.values():
             source.close()
     return _known[1]

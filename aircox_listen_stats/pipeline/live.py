@@ -23,7 +23,7 @@ from ..fields import from_ms, to_ms
 from ..kernel.types import Layer
 from ..models import Airing, LiveState, Session, SourceState, Stream
 from ..onair import aircox
-from . import rows
+from . import lateness, rows
 
 log = logging.getLogger(__name__)
 
@@ -100,13 +100,11 @@ def figures(station_id: int, *, now_ms: int) -> LiveFigures:
     settings = conf.get()
     stale_ms = round(settings.live.stale_seconds * MS)
     streams = list(Stream.objects.active().of(station_id))
-    heard = _heard({stream.source for stream in streams})
-    followed = {stream.source for stream in streams if _is_followed(stream.source)}
-    known = {
-        stream.pk for stream in streams if stream.source in followed and heard.get(stream.source, 0) > now_ms - stale_ms
-    }
-    to_know = [stream for stream in streams if stream.source in followed]
-    is_known = bool(to_know) and all(stream.pk in known for stream in to_know)
+    states = {state.source: state for state in SourceState.objects.filter(pk__in={one.source for one in streams})}
+    heard = {name: to_ms(state.heard) for name, state in states.items() if state.heard is not None}
+    to_know = [stream for stream in streams if _may_be_known(stream.source, states)]
+    known = {stream.pk for stream in to_know if heard.get(stream.source, 0) > now_ms - stale_ms}
+    is_known = bool(to_know) and len(known) == len(to_know)
     present = _present([stream.pk for stream in to_know])
     until_ms = min((heard[stream.source] + stale_ms for stream in to_know), default=now_ms) if is_known else 0
     station = aircox.log().station(station_id)
@@ -124,15 +122,9 @@ def figures(station_id: int, *, now_ms: int) -> LiveFigures:
     )
 
 
-def _is_followed(source: str) -> bool:
-    from .lateness import follows_open_sessions
-
-    return follows_open_sessions(source)
-
-
-def _heard(sources: set[str]) -> dict[str, int]:
-    states = SourceState.objects.filter(pk__in=sources, heard__isnull=False)
-    return {state.source: to_ms(state.heard) for state in states if state.heard is not None}
+def _may_be_known(source: str, states: Mapping[str, SourceState]) -> bool:
+    """False where the source only ever tells of listeners who have left."""
+    return lateness.knows_who_is_there(states.get(source) or SourceState(source=source))
 
 
 def _present(stream_ids: list[int]) -> list[tuple[int, int, str, str]]:

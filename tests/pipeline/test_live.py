@@ -9,9 +9,10 @@ import pytest
 from channels.layers import BaseChannelLayer
 
 from aircox_listen_stats.fields import from_ms
-from aircox_listen_stats.models import LiveState, Session, SourceState, Stream
-from aircox_listen_stats.pipeline import live
+from aircox_listen_stats.models import Inbox, LiveState, Session, SourceState, Stream
+from aircox_listen_stats.pipeline import inbox, live
 from aircox_listen_stats.pipeline.ingest import store
+from aircox_listen_stats.sources.urlauth import UrlAuthSource
 from aircox_listen_stats.web import frames
 
 from .conftest import SETTINGS, at, heard, poll, told
@@ -78,6 +79,25 @@ def test_a_stream_that_is_only_known_afterwards_makes_nothing_unknown(stream: St
     store(poll(15, heard(1, 0, 15)), now_ms=at(15))
     assert now(16).listeners == 1
     assert {one.slug: one.listeners for one in now(16).streams} == {"live": 1, "archive": None}
+
+
+def test_a_source_that_is_only_told_who_left_never_says_nobody(stream: Stream, settings: Any) -> None:
+    settings.AIRCOX_LISTEN_STATS = {**SETTINGS, "SOURCES": {"ice": {"backend": "urlauth"}}}
+    source = UrlAuthSource("ice", {"/live.mp3": "live"}, {})
+    mark = {"listener": 5, "previous": None, "country": "", "app": "", "exclusion": "", "rule": ""}
+
+    def callback(seconds: float, **payload: Any) -> None:
+        received = from_ms(at(seconds))
+        Inbox.objects.create(source="ice", received=received, payload={"stream": "live", "mark": mark, **payload})
+        state = SourceState.objects.filter(pk="ice").first()
+        report = inbox.report(source, state.cursor if state else {}, now_ms=at(seconds + 1))
+        assert report is not None
+        store(report, now_ms=at(seconds + 1))
+
+    callback(10, action="listener_remove", client="3", duration_s=5)
+    assert now(12).listeners is None
+    callback(20, action="listener_add", client="4", duration_s=None)
+    assert now(22).listeners == 1
 
 
 def test_the_frame_says_until_when_it_holds(stream: Stream) -> None:
