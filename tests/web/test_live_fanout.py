@@ -8,7 +8,7 @@ import time
 import pytest
 
 from aircox_listen_stats.web import fanout
-from aircox_listen_stats.web.fanout import Circle, Socket
+from aircox_listen_stats.web.fanout import Circle, Message, Socket
 
 
 class Server:
@@ -164,6 +164,6 @@ async def test_a_coroutine_begun_by_hand_keeps_its_answers_and_its_errors():
             steps.append(str(error))
 
     socket = Socket(send, drop=lambda: None)
-    socket.offer({"type": "websocket.send", "text": ""}, now=0.0)
+    socket.offer(Message(type="websocket.send", text=""), now=0.0)
     await socket.task
     assert steps == ["answer", "seen"]
