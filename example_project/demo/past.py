@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import random
 import zoneinfo
 from collections.abc import Callable
@@ -51,7 +52,7 @@ def build(folder: Path, now: dt.datetime, zone: zoneinfo.ZoneInfo, tell: Callabl
         yield from year.shows(slots, rng)
         yield from year.background(first, now, zone)
 
-    lines = year.write_access_log(log, audience, draws(), until=opening.timestamp(), mounts=[
+    lines = year.write_access_log(log, audience, draws(), until=now.timestamp(), mounts=[
         (mount, SHARES[slug]) for slug, mount in MOUNTS.items()
     ])  # fmt: skip
     tell(f"{lines:,} lines of an Icecast's access log; importing them")
@@ -61,6 +62,12 @@ def build(folder: Path, now: dt.datetime, zone: zoneinfo.ZoneInfo, tell: Callabl
     gone = year.forget_old_logs(now)
     tell(f"{gone} rows of aircox's log are older than {year.LOGS_KEPT_DAYS} days and went, as its archiver does")
     return station
+
+
+def stream_addresses() -> list[str]:
+    """Where the public listens."""
+    icecast = f"http://127.0.0.1:{os.environ['EXAMPLE_STATION_ICECAST_PORT']}"
+    return [icecast + mount for mount in MOUNTS.values()]
 
 
 def open_studio_start(now: dt.datetime) -> dt.datetime:
@@ -76,7 +83,7 @@ def _station() -> Any:
         slug="radio-rivage",
         default=True,
         active=True,
-        audio_streams="\n".join(MOUNTS.values()),
+        audio_streams="\n".join(stream_addresses()),
     )
     Port.objects.create(
         station=station, direction=Port.DIRECTION_OUTPUT, type=Port.TYPE_ICECAST, settings='mount="/live.mp3"'

@@ -8,6 +8,7 @@ counted in four ways.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import statistics
 import sys
@@ -164,10 +165,13 @@ class Watcher:
         client.force_login(user)
         cookie = client.cookies["sessionid"].value
         self.frames: list[tuple[float, dict[str, Any]]] = []
-        self._socket = connect(
-            f"{station.web.ws_url}/ws/listen-stats/test-radio/staff/",
-            additional_headers={"Cookie": f"sessionid={cookie}"},
-            origin=station.web.url,  # type: ignore[arg-type]
+        self._open = contextlib.ExitStack()
+        self._socket = self._open.enter_context(
+            connect(
+                f"{station.web.ws_url}/ws/listen-stats/test-radio/staff/",
+                additional_headers={"Cookie": f"sessionid={cookie}"},
+                origin=station.web.url,  # type: ignore[arg-type]
+            )
         )
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -180,7 +184,7 @@ class Watcher:
             return
 
     def close(self) -> None:
-        self._socket.close()
+        self._open.close()
         self._thread.join(5)
 
     def count(self, stream: str, instant: float) -> int | None:

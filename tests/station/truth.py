@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from .listeners import Heard
 
 GAP_SECONDS = 300.0
+ROUNDING_SECONDS = 0.1
+"""What is stored is rounded to milliseconds, for each of some fifty sessions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,7 @@ def listening_seconds(stays: Sequence[Stay], allowed: dict[str, Allowed], a: flo
         for start, stop in stay.parts:
             shortest += _inside(start + may.start[1], stop + may.end[0], a, b)
             longest += _inside(start + may.start[0], stop + may.end[1], a, b)
-    return exact, Range(least=shortest, most=longest)
+    return exact, Range(least=shortest - ROUNDING_SECONDS, most=longest + ROUNDING_SECONDS)
 
 
 def joined(stays: Sequence[Stay], allowed: dict[str, Allowed], a: float, b: float) -> Range:
@@ -88,10 +90,15 @@ def left(stays: Sequence[Stay], allowed: dict[str, Allowed], a: float, b: float)
 
 
 def stayed(stays: Sequence[Stay], allowed: dict[str, Allowed], a: float, b: float) -> Range:
-    """Sessions that covered [a, b) whole."""
-    sure = sum(s.start + allowed[s.mount].start[1] <= a and s.stop + allowed[s.mount].end[0] >= b for s in stays)
-    may = sum(s.start + allowed[s.mount].start[0] <= a and s.stop + allowed[s.mount].end[1] >= b for s in stays)
-    return Range(least=sure, most=may)
+    """Sessions that covered [a, b) whole, and that were heard in it: one may be between two sockets."""
+    sure = possible = 0
+    for stay in stays:
+        may = allowed[stay.mount]
+        surely_heard = any(_inside(start + may.start[1], stop + may.end[0], a, b) > 0 for start, stop in stay.parts)
+        maybe_heard = any(_inside(start + may.start[0], stop + may.end[1], a, b) > 0 for start, stop in stay.parts)
+        sure += surely_heard and stay.start + may.start[1] <= a and stay.stop + may.end[0] >= b
+        possible += maybe_heard and stay.start + may.start[0] <= a and stay.stop + may.end[1] >= b
+    return Range(least=sure, most=possible)
 
 
 def peak(stays: Sequence[Stay], allowed: dict[str, Allowed], a: float, b: float) -> tuple[int, Range]:
