@@ -29,19 +29,21 @@ class _Taken:
 def work_off(kind: str, station_id: int, compute: Callable[[int, int], object]) -> int:
     """How many windows were computed: the newest pieces of what waits for the station.
 
-    The rows go in the same transaction in which their windows are computed;
-    what became stale meanwhile has rows of its own and is taken next time.
+    The rows go once their windows are computed, so that no write lock is held
+    meanwhile: aircox's Monitor would wait for it. Who is killed in between
+    computes again, which changes nothing; what became stale meanwhile has rows
+    of its own and is taken next time.
     """
     taken = _take(kind, station_id)
     spans = run_together(taken.spans)
     if not spans:
         return 0
+    for started_ms, ended_ms in spans:
+        compute(started_ms, ended_ms)
     with transaction.atomic():
         StaleWindow.objects.filter(pk__in=taken.ids).delete()
         for row_id, ended_ms in taken.shortened.items():
             StaleWindow.objects.filter(pk=row_id).update(ended=from_ms(ended_ms))
-        for started_ms, ended_ms in spans:
-            compute(started_ms, ended_ms)
     return len(spans)
 
 

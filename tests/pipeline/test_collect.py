@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from aircox_listen_stats.errors import SourceUnavailable
 from aircox_listen_stats.fields import from_ms, to_ms
@@ -23,7 +24,7 @@ from aircox_listen_stats.models import (
     StaleWindow,
     Stream,
 )
-from aircox_listen_stats.pipeline import collect, lease, live, rollup, timeline
+from aircox_listen_stats.pipeline import collect, lease, live, rollup, timeline, windows
 from aircox_listen_stats.pipeline.collect import Collector
 from aircox_listen_stats.sources.urlauth import UrlAuthSource
 
@@ -204,6 +205,20 @@ def test_a_long_stale_window_is_worked_off_a_day_at_a_time_newest_first(
     pieces = [pair for pair in asked if pair[1] - pair[0] > 0.5]
     assert pieces == [(-1, 0), (-2, -1), (-3, -2)]
     one.close()
+
+
+def test_no_write_lock_is_held_while_stale_windows_are_computed(stream: Stream) -> None:
+    """On SQLite aircox's Monitor would wait for it; and what becomes stale meanwhile is not forgotten."""
+    row = {"station_id": 1, "kind": StaleWindow.AUDIENCE}
+    StaleWindow.objects.create(**row, started=from_ms(T0), ended=from_ms(at(60)))
+
+    def compute(started_ms: int, ended_ms: int) -> None:
+        assert not connection.in_atomic_block
+        assert StaleWindow.objects.count() == 1, "killed here, the next run must find it"
+        StaleWindow.objects.create(**row, started=from_ms(T0), ended=from_ms(at(60)))
+
+    assert windows.work_off(StaleWindow.AUDIENCE, 1, compute) == 1
+    assert StaleWindow.objects.count() == 1
 
 
 def test_provisional_figures_settle_by_themselves_when_their_time_has_come(stream: Stream) -> None:
