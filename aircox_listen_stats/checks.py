@@ -23,6 +23,7 @@ from .errors import ListenStatsError, SourceUnavailable
 TAG = "aircox_listen_stats"
 IN_PROCESS_LAYER = "channels.layers.InMemoryChannelLayer"
 REDIS_LAYERS = "channels_redis."
+CALLBACKS_FIRST = "aircox_listen_stats.web.callbacks.CallbacksFirst"
 REDIS_WITH_TIMEOUT = 8
 """From this major version on redis-py gives up after 5 s of silence, which is a quiet station."""
 
@@ -80,6 +81,23 @@ def check_serving(**kwargs: Any) -> list[CheckMessage]:
     if _settings() is None:
         return []
     return [*_asgi(), *_channel_layer(), *_connection_age()]
+
+
+@register(TAG)
+def check_callbacks(**kwargs: Any) -> list[CheckMessage]:
+    """W010: callbacks are answered behind another middleware, which may reject a listener in our place."""
+    settings = _settings()
+    first = next(iter(django_settings.MIDDLEWARE or ()), None)
+    if settings is None or not settings.callback_tokens or first == CALLBACKS_FIRST:
+        return []
+    return [
+        Warning(
+            "Icecast's callbacks pass other middleware first: where one of them fails, waits or redirects, "
+            "Icecast turns the listener away.",
+            hint=f"Put {CALLBACKS_FIRST!r} first in MIDDLEWARE (docs/sources/icecast.md).",
+            id=_id("W010"),
+        )
+    ]
 
 
 @register(TAG)

@@ -146,6 +146,30 @@ def test_each_mistake_in_the_projects_settings_has_its_id(
     assert (f"listen_stats.{expected}" in ids()) is is_expected
 
 
+FIRST = checks.CALLBACKS_FIRST
+OTHER = "django.middleware.security.SecurityMiddleware"
+
+
+@pytest.mark.parametrize(
+    ("middleware", "tokens", "is_expected"),
+    [
+        ([OTHER], {"ice": "a-long-word"}, True),
+        ([OTHER, FIRST], {"ice": "a-long-word"}, True),
+        ([], {"ice": "a-long-word"}, True),
+        ([FIRST, OTHER], {"ice": "a-long-word"}, False),
+        ([OTHER], {}, False),
+    ],
+)
+def test_callbacks_behind_another_middleware_are_warned_of(
+    settings: Any, middleware: list[str], tokens: dict[str, str], is_expected: bool
+) -> None:
+    settings.MIDDLEWARE = middleware
+    settings.AIRCOX_LISTEN_STATS = {**SETTINGS, "CALLBACK_TOKENS": tokens}
+    found = [one for one in run_checks(tags=[checks.TAG]) if one.id == "listen_stats.W010"]
+    assert bool(found) is is_expected
+    assert all(FIRST in str(one.hint) and "a-long-word" not in str(one) for one in found)
+
+
 def test_a_check_asks_no_network_unless_it_is_told_to_deploy(settings: Any) -> None:
     assert "listen_stats.W006" not in ids()
     found = run_checks(tags=[checks.TAG], include_deployment_checks=True)
