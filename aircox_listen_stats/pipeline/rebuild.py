@@ -9,7 +9,7 @@ from django.db import transaction
 
 from .. import conf
 from ..fields import from_ms
-from ..models import Connection, Stream
+from ..models import Connection, StaleWindow, Stream
 from . import ingest, rollup, stitching, timeline
 
 MS = 1000
@@ -17,6 +17,7 @@ PIECE_MS = 24 * 3600 * MS
 """A day at a time, each in transactions of its own: the collector may go on beside it."""
 
 LISTENERS_AT_ONCE = 500
+ROWS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,11 @@ def rebuild(
     """
     known = {*Stream.objects.values_list("station_id", flat=True)}
     stations = sorted(known) if station_id is None else [station_id]
+    waiting = list(
+        StaleWindow.objects.filter(
+            station_id__in=stations, started__gte=from_ms(started_ms), ended__lte=from_ms(min(ended_ms, now_ms))
+        ).values_list("pk", flat=True)
+    )
     sessions = sum(_restitch(one, started_ms, ended_ms) for one in stations)
     pieces = [(one, *piece) for one in stations for piece in _pieces(started_ms, min(ended_ms, now_ms))]
     audiences = 0
@@ -53,6 +59,9 @@ def rebuild(
         audiences += rollup.refresh(one, start_ms, end_ms, now_ms=now_ms)
         if progress is not None:
             progress(done, len(pieces))
+    # What waited for this is done; what became stale meanwhile has rows of its own.
+    for first in range(0, len(waiting), ROWS_AT_ONCE):
+        StaleWindow.objects.filter(pk__in=waiting[first : first + ROWS_AT_ONCE]).delete()
     return Rebuilt(sessions=sessions, windows=len(pieces), audiences=audiences)
 
 

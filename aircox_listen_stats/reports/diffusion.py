@@ -54,7 +54,7 @@ class UnderLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The average audience beside the median of the program's diffusions before it."""
+    """The average audience beside the median of the program's first runs before it; of a repeat, of the repeats."""
 
     diffusions: int
     median: float
@@ -231,8 +231,10 @@ def _neighbour(airings: QuerySet[Airing]) -> Neighbour | None:
 def _comparison(airing: Airing, figures: Figures | None, rule_set: str) -> Comparison | None:
     if figures is None or figures.average is None or figures.coverage < COMPARED_COVERAGE:
         return None
+    # A repeat is heard by others, at another hour: it is compared with repeats, a first run with first runs.
+    alike = _others(airing).filter(initial_id__isnull=airing.initial_id is None)
     rows = (
-        with_figures(_others(airing), rule_set)
+        with_figures(alike, rule_set)
         .filter(started__lt=airing.started, figures__coverage__gte=COMPARED_COVERAGE)
         .order_by("-started", "-id")
         .values_list("started", "ended", "figures__listening_ms")[:COMPARED]

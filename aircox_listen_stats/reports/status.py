@@ -30,6 +30,9 @@ from .observed import ObservedStream
 WINDOW = dt.timedelta(hours=24)
 """How far back coverage is shown: a night's failure is still there in the morning."""
 
+COLLECTOR_LEASE = "collector"
+"""The row that the active collector keeps renewing; retention keeps its horizon in another one."""
+
 LATE = dt.timedelta(minutes=3)
 """A source or the Monitor that was not heard of for longer is late: polls come every few seconds to a minute."""
 
@@ -163,7 +166,7 @@ def _collectors(now: dt.datetime) -> tuple[CollectorLine, ...]:
             expires=lease.expires,
             progress=lease.progress,
         )
-        for lease in Lease.objects.order_by("name")
+        for lease in Lease.objects.filter(pk=COLLECTOR_LEASE)
     ]
     never = CollectorLine(health=Health.OFF, holder="", heartbeat=None, expires=None, progress={})
     return tuple(lines) or (never,)

@@ -4,15 +4,21 @@
 the sockets of one mount. ``floor(poll instant) - Connected`` is the second in
 which a socket connected, the same in every poll, in the access log and in the
 callbacks of URL authentication, whose client number is the poll's ``ID``.
+
+icecast-kh (read in its source, 2.4.0-kh22) has the same pages with other
+spellings: the count is ``<listeners>``, a listener has its number as attribute
+``id`` too, a ``<lag>``, no ``<UserAgent>`` where none or none in UTF-8 came,
+and no ``<Connected>`` while it moves between threads; the server's start is
+told without ISO 8601; a mount without a source is ``mount does not exist``.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from xml.etree import ElementTree
 
 import httpx
@@ -20,12 +26,10 @@ import httpx
 from ..errors import ConfigurationError, MalformedRecord, SourceUnavailable
 from ..kernel.types import MS, Address, Observation
 from . import urlauth
-from .base import Census, Heard, PullSource, Report
+from .base import Census, Heard, Report
+from .polling import MAX_CONNECTED_SECONDS, Clock, PolledSource, Server
 
 __all__ = ["IcecastSource", "ListedClient", "ServerStats", "parse_listclients", "parse_stats"]
-
-MAX_PAGE_BYTES = 64 * 1024 * 1024
-"""Room for a quarter of a million listeners at 256 bytes each."""
 
 ATTEMPTS = 3
 """Icecast counts and lists under two locks: a page caught between them is asked for again."""
@@ -33,14 +37,11 @@ ATTEMPTS = 3
 MAX_OTHER_MOUNTS = 16
 """So many mounts that are nobody's stream are searched for a listener that an admin moved."""
 
-MISSED_POLLS = 2
-"""After so many intervals without a poll, listeners may have come and gone unseen."""
+_NO_SOURCE = (b"Source does not exist", b"mount does not exist")
+"""What the 400 page of ``listclients`` says of a mount without a source: Icecast's words, icecast-kh's."""
 
-MAX_CONNECTED_SECONDS = 10 * 366 * 24 * 3600
-"""Ten years: more is a broken counter."""
-
-_NO_SOURCE = b"Source does not exist"
-"""What the 400 page of ``listclients`` says of a mount without a source."""
+EDGE_DIGITS = 8
+"""Of the digest that names an edge in front of its client numbers; it tells no address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ class ListedClient:
     """One ``<listener>``: its number in the server's run, and for how many seconds it has been there."""
 
     client: str
-    connected_s: int
+    connected_s: int | None  # None: icecast-kh was just moving it
     address: Address
 
 
@@ -71,7 +72,7 @@ def parse_stats(page: bytes) -> ServerStats:
         mount = source.get("mount", "")
         if not mount:
             raise MalformedRecord("no_mount", "A source without a mount.")
-        mounts[mount] = _count(source.findtext("listeners"), "listeners")
+        mounts[mount] = _count(_texts(source).get("listeners"), "listeners")
     return ServerStats(server=server, listeners=mounts)
 
 
@@ -85,8 +86,8 @@ def parse_listclients(page: bytes, mount: str) -> tuple[ListedClient, ...]:
     sources = [source for source in root.iter("source") if source.get("mount") == mount]
     if len(sources) != 1:
         raise MalformedRecord("no_mount", "The page does not show the mount that was asked for.")
-    counted = _count(sources[0].findtext("Listeners"), "Listeners")
-    listed = tuple(_listed(listener) for listener in sources[0].findall("listener"))
+    counted = _count(_texts(sources[0]).get("listeners"), "Listeners")
+    listed = tuple(_listed(one) for one in sources[0] if one.tag.lower() == "listener")
     if len(listed) != counted:
         raise MalformedRecord("count", f"The page counts {counted} listeners and lists {len(listed)}.")
     return listed
@@ -105,20 +106,28 @@ def _root(page: bytes) -> ElementTree.Element:
     return root
 
 
+def _texts(element: ElementTree.Element) -> dict[str, str]:
+    """What the children of an element say, by their names in lower case: servers differ in the spelling."""
+    return {child.tag.lower(): child.text or "" for child in element}
+
+
 def _listed(listener: ElementTree.Element) -> ListedClient:
-    client = (listener.findtext("ID") or "").strip()
+    told = _texts(listener)
+    client = (told.get("id") or listener.get("id") or "").strip()
     if not (client.isascii() and client.isdigit() and len(client) <= 20):
         raise MalformedRecord("client", "A listener without its number.")
-    ip = (listener.findtext("IP") or "").strip()
+    ip = told.get("ip", "").strip()
     if not ip:
         raise MalformedRecord("ip", "A listener without an address.")
-    connected_s = _count(listener.findtext("Connected"), "Connected")
-    if connected_s > MAX_CONNECTED_SECONDS:
-        raise MalformedRecord("connected", "A listener of more than ten years.")
+    connected_s = None
+    if "connected" in told or "lag" not in told:
+        connected_s = _count(told.get("connected"), "Connected")
+        if connected_s > MAX_CONNECTED_SECONDS:
+            raise MalformedRecord("connected", "A listener of more than ten years.")
     return ListedClient(
         client=client,
         connected_s=connected_s,
-        address=Address(ip=ip, agent=listener.findtext("UserAgent") or ""),
+        address=Address(ip=ip, agent=told.get("useragent", "")),
     )
 
 
@@ -129,137 +138,174 @@ def _count(text: str | None, name: str) -> int:
     return int(text)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sighting:
+    """A socket as one round found it."""
+
+    stream: str
+    started_s: int
+    seen_ms: int
+    address: Address
+    start_known: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Edge:
+    """One Icecast of the streams. ``prefix`` keeps its client numbers apart from those of other edges."""
+
+    server: Server
+    prefix: str = ""
+
+
 @dataclass(slots=True)
 class _Census:
-    """What one round over the mounts has shown so far. A socket stays on its first stream."""
+    """What one round over the mounts of an edge has shown so far. A socket stays on its first stream."""
 
     known: Mapping[str, tuple[str, int]]  # client -> (stream, started_s), from the poll before
-    found: dict[str, tuple[str, int, int, Address]] = field(default_factory=dict)
+    found: dict[str, _Sighting] = field(default_factory=dict)
     guessed: int = 0
     elsewhere: int = 0
 
     def add(self, stream: str | None, at_ms: int, clients: Iterable[ListedClient]) -> None:
         """Takes the sockets of a mount; with ``stream`` None those alone that are known."""
         for one in clients:
+            start_known = one.connected_s is not None or one.client in self.known
             if one.client in self.known:
                 slug, started_s = self.known[one.client]
             elif stream is None:
                 self.elsewhere += 1
                 continue
             else:
-                slug, started_s = stream, at_ms // MS - one.connected_s
+                slug, started_s = stream, at_ms // MS - (one.connected_s or 0)
             if one.client in self.found:
-                slug, started_s = self.found[one.client][:2]
-            self.found[one.client] = (slug, started_s, at_ms, one.address)
+                slug, started_s = self.found[one.client].stream, self.found[one.client].started_s
+            self.found[one.client] = _Sighting(
+                stream=slug, started_s=started_s, seen_ms=at_ms, address=one.address, start_known=start_known
+            )
 
     def missing(self) -> bool:
         return any(client not in self.found for client in self.known)
 
 
-class IcecastSource(PullSource):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Round:
+    """The census of one edge, of one run of its server."""
+
+    edge: _Edge
+    server: str
+    begun_ms: int
+    census: _Census
+
+
+class IcecastSource(PolledSource):
     """The admin pages of one Icecast, and the URL-authentication callbacks of the same server.
 
     The poll is a census: whoever it does not show has gone. A poll that fails
-    in any way raises, and ends nobody.
+    in any way raises, and ends nobody. With ``urls`` several edges carry the
+    same streams and add up; all of them must answer.
     """
 
     options = {
         "url": str,
+        "urls": (list, tuple),
         "user": str,
         "password": str,
         "poll_seconds": (int, float),
         "timeout_seconds": (int, float),
     }
     late_seconds = 3600
+    software = "Icecast"
 
     def configure(
         self,
         *,
         url: str = "",
+        urls: Sequence[str] = (),
         user: str = "admin",
         password: str = "",
         poll_seconds: float = 15.0,
         timeout_seconds: float = 5.0,
     ) -> None:
         """Takes the options; raises ConfigurationError. No connection is made yet."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError(
-                f"Option 'url' of source {self.name!r} is no web address. Example: 'http://127.0.0.1:8000'."
-            )
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ConfigurationError(
-                f"Option 'url' of source {self.name!r} holds more than an address. "
-                "Put the account into 'user' and 'password'."
-            )
+        self.set_pace(poll_seconds, timeout_seconds)
+        if url and urls:
+            raise ConfigurationError(f"Source {self.name!r} has both 'url' and 'urls'. Several edges: 'urls' alone.")
+        auth = httpx.BasicAuth(user, password)
+        if urls:
+            if not all(isinstance(one, str) for one in urls):
+                raise ConfigurationError(f"Option 'urls' of source {self.name!r} must be a list of web addresses.")
+            servers = [self.server(one, auth=auth, option="urls") for one in urls]
+            if len({server.url for server in servers}) != len(servers):
+                raise ConfigurationError(
+                    f"Option 'urls' of source {self.name!r} names an edge twice. A listener is counted once."
+                )
+            self._edges = [_Edge(server=server, prefix=_edge_name(server.url)) for server in servers]
+        else:
+            self._edges = [_Edge(server=self.server(url, auth=auth))]
         if not password:
             raise ConfigurationError(f"Source {self.name!r} lacks 'password': <admin-password> of icecast.xml.")
-        for name, value in (("poll_seconds", poll_seconds), ("timeout_seconds", timeout_seconds)):
-            if not 0 < value <= 3600:
-                raise ConfigurationError(
-                    f"Option {name!r} of source {self.name!r} is {value!r}; expected 0 to 3600 seconds, 0 excluded."
-                )
-        self.interval_seconds = float(poll_seconds)
-        self.timeout_seconds = float(timeout_seconds)
-        self._url = url.rstrip("/")
-        self._auth = httpx.BasicAuth(user, password)
-        self._client: httpx.Client | None = None
-        self.transport: httpx.BaseTransport | None = None  # another way to Icecast than its socket
-        self._elapsed_ms: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000
-
-    def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
 
     def receive(self, payload: Mapping[str, Any], *, received_ms: int) -> Sequence[Observation]:
-        """The observations of one callback of this server, with the poll's client numbers."""
+        """The observations of one callback of this server, with the poll's client numbers.
+
+        Raises MalformedRecord (reason ``edge``) with ``urls``: a callback does not tell from which edge it is.
+        """
+        if self._edges[0].prefix:
+            raise MalformedRecord("edge", "With 'urls' a callback's client number may be of any edge.")
         return urlauth.observations(payload, received_ms=received_ms)
 
     def pull(self, cursor: Mapping[str, Any], *, now_ms: int) -> Report:
-        """A census of every stream of this server. Raises SourceUnavailable.
+        """A census of every stream of this server, or of all its edges. Raises SourceUnavailable."""
+        clock = Clock(now_ms, self._elapsed_ms)
+        rounds = [self._round(edge, cursor, clock) for edge in self._edges]
+        return self._report(cursor, rounds, now_ms=now_ms)
+
+    def _round(self, edge: _Edge, cursor: Mapping[str, Any], clock: Clock) -> _Round:
+        """The census of one edge.
 
         The server's run is read after the lists: if it is not the run of the
         poll before, the lists may be of either, and are read once more.
         """
-        clock = _Clock(now_ms, self._elapsed_ms)
-        server = str(cursor.get("server", ""))
-        known = _remembered(cursor, frozenset(self.streams.values()))
+        before = cursor.get("edges", {}).get(edge.prefix, {}) if edge.prefix else cursor
+        server = str(before.get("server", ""))
+        known = _remembered(before, frozenset(self.streams.values()))
         for _ in range(ATTEMPTS):
             if not server:
-                server, known = self._stats().server, {}
+                server, known = self._stats(edge).server, {}
             # Before the first list: whoever is on any of them was seen after the census.
             begun_ms = clock.now()
-            census, stats = self._census(known, clock)
+            census, stats = self._census(edge, known, clock)
             if stats.server == server:
-                return self._report(cursor, server, census, now_ms=now_ms, at_ms=begun_ms)
+                return _Round(edge=edge, server=server, begun_ms=begun_ms, census=census)
             server = ""
         raise SourceUnavailable(f"Source {self.name!r}: Icecast restarted again and again during one poll.")
 
-    def _census(self, known: Mapping[str, tuple[str, int]], clock: _Clock) -> tuple[_Census, ServerStats]:
+    def _census(
+        self, edge: _Edge, known: Mapping[str, tuple[str, int]], clock: Clock
+    ) -> tuple[_Census, ServerStats]:
         census = _Census(known)
         sourceless: set[str] = set()
         polled = dict(self.streams)
         for mount, slug in self.streams.items():
-            if not self._listen(census, mount, slug, clock):
+            if not self._listen(edge, census, mount, slug, clock):
                 sourceless.add(slug)
         for mount, slugs in self._fallback_mounts().items():
             slug, is_guess = _placed(slugs, sourceless)
             before = len(census.found)
-            self._listen(census, mount, slug, clock)
+            self._listen(edge, census, mount, slug, clock)
             census.guessed += (len(census.found) - before) if is_guess else 0
             polled[mount] = slug
         if census.missing() and self.fallbacks:
             # Moved back from a fallback after its own mount was read, before the fallback was.
             for mount, slug in self.streams.items():
-                self._listen(census, mount, slug, clock)
-        stats = self._stats()
+                self._listen(edge, census, mount, slug, clock)
+        stats = self._stats(edge)
         if census.missing():
             others = [mount for mount, n in stats.listeners.items() if n and mount not in polled]
             for mount in others[:MAX_OTHER_MOUNTS]:
-                self._listen(census, mount, None, clock)
+                self._listen(edge, census, mount, None, clock)
             if others:
-                stats = self._stats()
+                stats = self._stats(edge)
         return census, stats
 
     def _fallback_mounts(self) -> Mapping[str, Sequence[str]]:
@@ -271,11 +317,11 @@ class IcecastSource(PullSource):
                     mounts.setdefault(mount, []).append(slug)
         return mounts
 
-    def _listen(self, census: _Census, mount: str, stream: str | None, clock: _Clock) -> bool:
+    def _listen(self, edge: _Edge, census: _Census, mount: str, stream: str | None, clock: Clock) -> bool:
         """Adds a mount's sockets to the census; False where it has no source, hence nobody."""
         for attempt in range(1, ATTEMPTS + 1):
             at_ms = clock.now()
-            page = self._page(f"/admin/listclients?mount={quote(mount, safe='/')}")
+            page = self._page(edge, f"/admin/listclients?mount={quote(mount, safe='/')}")
             if page is None:
                 return False
             try:
@@ -287,8 +333,8 @@ class IcecastSource(PullSource):
                 return True
         raise AssertionError("the last attempt returns or raises")
 
-    def _stats(self) -> ServerStats:
-        page = self._page("/admin/stats")
+    def _stats(self, edge: _Edge) -> ServerStats:
+        page = self._page(edge, "/admin/stats")
         try:
             return parse_stats(page or b"")
         except MalformedRecord as error:
@@ -299,18 +345,12 @@ class IcecastSource(PullSource):
             f"Source {self.name!r}: {what} cannot be used ({error}). Is 'url' the address of an Icecast 2.4?"
         )
 
-    def _page(self, target: str) -> bytes | None:
+    def _page(self, edge: _Edge, target: str) -> bytes | None:
         """The body of an admin page; None where the mount has no source. Raises SourceUnavailable."""
-        try:
-            status, body = self._get(target)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise SourceUnavailable(
-                f"Source {self.name!r}: Icecast does not answer ({type(error).__name__}). "
-                "Is it running, and is 'url' its address?"
-            ) from error
+        status, body = self.ask(edge.server, target)
         if status == httpx.codes.OK:
             return body
-        if status == httpx.codes.BAD_REQUEST and _NO_SOURCE in body:
+        if status == httpx.codes.BAD_REQUEST and any(words in body for words in _NO_SOURCE):
             return None
         if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             raise SourceUnavailable(
@@ -321,69 +361,52 @@ class IcecastSource(PullSource):
             f"Source {self.name!r}: Icecast answers HTTP {status} where 200 was expected. See its error.log."
         )
 
-    def _get(self, target: str) -> tuple[int, bytes]:
-        """Status and body of one request, within the time limit and the size limit."""
-        if self._client is None:
-            self._client = httpx.Client(
-                auth=self._auth,
-                timeout=self.timeout_seconds,
-                trust_env=False,
-                transport=self.transport,
-                headers={"User-Agent": "aircox-listen-stats"},
-            )
-        stop_at = time.monotonic() + self.timeout_seconds
-        body = bytearray()
-        with self._client.stream("GET", self._url + target) as answer:
-            for piece in answer.iter_bytes():
-                body += piece
-                if len(body) > MAX_PAGE_BYTES:
-                    raise httpx.DecodingError("larger than any list of listeners")
-                if time.monotonic() > stop_at:
-                    raise httpx.ReadTimeout("slower than the time limit")
-            return answer.status_code, bytes(body)
-
-    def _report(self, cursor: Mapping[str, Any], server: str, census: _Census, *, now_ms: int, at_ms: int) -> Report:
+    def _report(self, cursor: Mapping[str, Any], rounds: Sequence[_Round], *, now_ms: int) -> Report:
         observations = [
             Observation(
-                stream=slug,
-                started_ms=started_s * MS,
-                seen_ms=max(seen_ms, started_s * MS),
-                client=client,
-                address=address,
-                identity_known=not urlauth.is_within(address.ip, self.trusted_proxies),
+                stream=one.stream,
+                started_ms=one.started_s * MS,
+                seen_ms=max(one.seen_ms, one.started_s * MS),
+                client=_numbered(around.edge, client),
+                address=one.address,
+                start_known=one.start_known,
+                identity_known=not urlauth.is_within(one.address.ip, self.trusted_proxies),
             )
-            for client, (slug, started_s, seen_ms, address) in census.found.items()
+            for around in rounds
+            for client, one in around.census.found.items()
         ]
+        at_ms = min(around.begun_ms for around in rounds)
         slugs = sorted(set(self.streams.values()))
-        since_ms = self._heard_since(cursor, now_ms)
-        counts = {"read": len(observations) + census.elsewhere, "kept": len(observations)}
-        if census.guessed:
-            counts["fallback_of_several_streams"] = census.guessed
+        since_ms = self.heard_since(cursor, now_ms)
+        elsewhere = sum(around.census.elsewhere for around in rounds)
+        counts = {"read": len(observations) + elsewhere, "kept": len(observations)}
+        guessed = sum(around.census.guessed for around in rounds)
+        if guessed:
+            counts["fallback_of_several_streams"] = guessed
         return Report(
             source=self.name,
             observations=observations,
-            census=Census(streams=frozenset(slugs), at_ms=at_ms, server=server),
+            census=Census(streams=frozenset(slugs), at_ms=at_ms, server=_run(rounds)),
             heard=[Heard(stream=slug, started_ms=since_ms, ended_ms=at_ms) for slug in slugs],
-            cursor={"server": server, "at_ms": at_ms, "clients": _memory(census)},
+            cursor={"at_ms": at_ms, **_memory(rounds)},
             counts=counts,
         )
 
-    def _heard_since(self, cursor: Mapping[str, Any], now_ms: int) -> int:
-        """The poll before, if nobody can have come and gone between unseen for long; else now."""
-        before_ms = int(cursor.get("at_ms", 0))
-        limit_ms = int((MISSED_POLLS * self.interval_seconds + self.timeout_seconds) * MS)
-        return before_ms if 0 <= now_ms - before_ms <= limit_ms else now_ms
+
+def _edge_name(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()[:EDGE_DIGITS]
 
 
-class _Clock:
-    """The collector's clock, moved on by the time that a pull takes."""
+def _numbered(edge: _Edge, client: str) -> str:
+    return f"{edge.prefix}:{client}" if edge.prefix else client
 
-    def __init__(self, now_ms: int, elapsed_ms: Callable[[], int]) -> None:
-        self._elapsed_ms = elapsed_ms
-        self._origin_ms = now_ms - elapsed_ms()
 
-    def now(self) -> int:
-        return self._origin_ms + self._elapsed_ms()
+def _run(rounds: Sequence[_Round]) -> str:
+    """Names the run of the server; of several edges, of all of them: it changes when one restarts."""
+    if not rounds[0].edge.prefix:
+        return rounds[0].server
+    told = "\n".join(sorted(f"{around.edge.prefix} {around.server}" for around in rounds))
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def _placed(slugs: Sequence[str], sourceless: set[str]) -> tuple[str, bool]:
@@ -393,18 +416,22 @@ def _placed(slugs: Sequence[str], sourceless: set[str]) -> tuple[str, bool]:
     return candidates[0], len(candidates) > 1
 
 
-def _remembered(cursor: Mapping[str, Any], streams: frozenset[str]) -> dict[str, tuple[str, int]]:
+def _remembered(before: Mapping[str, Any], streams: frozenset[str]) -> dict[str, tuple[str, int]]:
     """client -> (stream, started_s) of the poll before, for the streams that are still configured."""
     return {
         client: (slug, int(started_s))
-        for slug, clients in cursor.get("clients", {}).items()
+        for slug, clients in before.get("clients", {}).items()
         if slug in streams
         for client, started_s in clients.items()
     }
 
 
-def _memory(census: _Census) -> dict[str, dict[str, int]]:
-    memory: dict[str, dict[str, int]] = {}
-    for client, (slug, started_s, _, _) in census.found.items():
-        memory.setdefault(slug, {})[client] = started_s
-    return memory
+def _memory(rounds: Sequence[_Round]) -> dict[str, Any]:
+    """What the next poll must know: each edge's run and clients."""
+    memories = {}
+    for around in rounds:
+        clients: dict[str, dict[str, int]] = {}
+        for client, one in around.census.found.items():
+            clients.setdefault(one.stream, {})[client] = one.started_s
+        memories[around.edge.prefix] = {"server": around.server, "clients": clients}
+    return memories[""] if "" in memories else {"edges": memories}

@@ -21,7 +21,17 @@ from django.db import connection
 from aircox_listen_stats import checks, doctor
 from aircox_listen_stats.doctor import Grade
 from aircox_listen_stats.fields import from_ms
-from aircox_listen_stats.models import Audience, Connection, Coverage, Lease, MonitorWatch, Session, SourceState, Stream
+from aircox_listen_stats.models import (
+    Audience,
+    Connection,
+    Coverage,
+    Lease,
+    MonitorWatch,
+    Session,
+    SourceState,
+    StaleWindow,
+    Stream,
+)
 from aircox_listen_stats.pipeline.ingest import store
 
 from .conftest import SETTINGS, T0, at, heard, told
@@ -261,6 +271,18 @@ def test_rebuild_derives_everything_again_and_twice_is_once(stream: Stream, camp
     assert Session.objects.get(started=from_ms(at(0))).played_ms == 600_000
     call_command("listen_stats_rebuild", "--from", "2026-11-22", "--to", "2026-11-23", stdout=out, stderr=StringIO())
     assert "0 sessions and 0 audiences" in out.getvalue()
+
+
+def test_what_waited_in_a_rebuilt_window_waits_no_longer(stream: Stream, campus: Station) -> None:
+    Stream.objects.update(station_id=campus.pk)
+    day = 86_400
+    store(told(heard(1, -day, 600 - day, ended=True)), now_ms=at(700 - day))
+    other = StaleWindow.objects.create(
+        station_id=campus.pk, kind=StaleWindow.AUDIENCE, started=from_ms(at(-3 * day)), ended=from_ms(at(-2 * day))
+    )
+    assert StaleWindow.objects.exclude(pk=other.pk).exists()
+    call_command("listen_stats_rebuild", "--from", "2026-11-21", "--to", "2026-11-22", verbosity=0)
+    assert list(StaleWindow.objects.all()) == [other]
 
 
 @pytest.mark.parametrize(

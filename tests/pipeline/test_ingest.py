@@ -241,6 +241,44 @@ def test_sockets_behind_our_own_proxy_are_counted_once_each(stream: Stream) -> N
     assert SourceState.objects.get().counts["identity_unknown"] == 1
 
 
+PROXY = 200
+
+
+def behind_proxy(*clients: int) -> list[Report]:
+    """What is told of sockets behind our own proxy: only the callback of their coming knows who they are."""
+    shown = [heard(one, 0, 15, who=PROXY, identity_known=False) for one in clients]
+    came = [heard(one, 0.2, 0.2, who=one) for one in clients]
+    left = [heard(one, 0, 20, who=PROXY, ended=True, identity_known=False) for one in clients]
+    return [poll(15, *shown), told(*came), told(*left)]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_an_ear_that_knows_who_it_is_wins_over_one_that_sees_our_proxy_in_every_order(
+    stream: Stream, fixed_secrets: None, order: tuple[int, ...]
+) -> None:
+    reports = behind_proxy(1, 2)
+    for number in order:
+        store(reports[number], now_ms=at(30))
+    expected = {identity(1), identity(2)}
+    assert set(Connection.objects.values_list("listener", flat=True)) == expected
+    assert set(Session.objects.values_list("listener", flat=True)) == expected
+    assert [one[:4] for one in sessions()] == [(0, 20, 20, "closed")] * 2
+    assert SourceState.objects.get(pk="ice").counts.get("identity_unknown", 0) == 0
+
+
+def test_both_words_on_one_socket_in_one_report_are_the_same(stream: Stream, fixed_secrets: None) -> None:
+    [_, came, left] = behind_proxy(1)
+    store(told(*left.observations, *came.observations), now_ms=at(30))
+    assert Session.objects.get().listener == identity(1)
+
+
+def identity(number: int) -> int:
+    """The key of the listener at that address."""
+    address = heard(number, 0, 0).address
+    assert address is not None
+    return recognise.mark(address, secrets.current(at(30))).listener
+
+
 def test_coverage_runs_together_over_one_missed_poll_and_not_over_more(stream: Stream) -> None:
     def cover(start: float, end: float) -> None:
         store(
