@@ -64,6 +64,9 @@ class Connection(models.Model):
     client = models.CharField(max_length=64, blank=True)
     stream = models.ForeignKey(Stream, models.CASCADE, related_name="connections", db_index=False)
     listener = models.BigIntegerField()
+    identity_known = models.BooleanField(
+        default=True, help_text=_("False while only the address of the station's own proxy was told.")
+    )
     started = InstantField()
     seen = InstantField(help_text=_("Last sighting, or the end."))
     ended = models.BooleanField(default=False)
@@ -318,7 +321,6 @@ class Audience(models.Model):
         indexes = [models.Index(fields=["computed"], name="listen_audience_open", condition=Q(settled=False))]
         permissions = [
             ("view_all_audiences", "Can see the audience of every program"),
-            ("export_audience", "Can export audience figures"),
         ]
 
 

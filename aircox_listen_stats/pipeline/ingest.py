@@ -10,6 +10,9 @@ What ends a socket
     census that no longer shows the socket ends it at its last sighting, and a
     later sighting opens it again. A socket is thus a function of the *set* of
     what was told about it.
+Who it is
+    An ear that knows the listener's address wins over one that sees our own
+    proxy's, whichever was first.
 What is never done
     Counting up. The sessions of every listener touched are stitched anew from
     that listener's sockets, and what differs is written.
@@ -63,6 +66,7 @@ class Socket:
     ended: bool
     told: bool
     bytes_sent: int | None
+    identity_known: bool = True
     country: str = ""
     app: str = ""
     exclusion: str = ""
@@ -119,6 +123,7 @@ class _Ingest:
         self.gap_ms = conf.get().rules().gap_seconds * MS
         self.touched: set[Who] = set()
         self.behind_proxy = 0  # new sockets of which only our own proxy's address is known
+        self.named: list[tuple[Socket, Observation]] = []  # known better than before: by an ear that sees the listener
 
     def run(self, join_ms: int) -> Ingested:
         told = [one for one in self.report.observations if one.stream in self.streams]
@@ -169,6 +174,7 @@ class _Ingest:
                 unmarked.append(one)
         keyed = self._new_lines(lines, sockets)
         self._open(sorted(unmarked, key=_by_start), by_client, new)
+        self._name()
         new += keyed
         return [*sockets.values(), *new], new
 
@@ -226,6 +232,7 @@ class _Ingest:
             ended=one.ended,
             told=one.ended,
             bytes_sent=one.bytes_sent,
+            identity_known=one.identity_known,
             country=mark.country,
             app=mark.app,
             exclusion=mark.exclusion,
@@ -239,6 +246,9 @@ class _Ingest:
 
     def _merge(self, socket: Socket, one: Observation) -> None:
         """Takes what ``one`` tells about a socket that is known already."""
+        if one.identity_known and not socket.identity_known:
+            socket.identity_known = True
+            self.named.append((socket, one))
         before = (socket.started_ms, socket.seen_ms, socket.told, socket.bytes_sent, socket.stream_id)
         if one.start_known and one.started_ms < socket.started_ms:
             socket.started_ms = one.started_ms
@@ -316,6 +326,19 @@ class _Ingest:
                 )
         return marks
 
+    def _name(self) -> None:
+        """Gives sockets of which only our proxy's address was known to their listeners."""
+        told = [one for _, one in self.named]
+        marks = self._marks(told)
+        for (socket, _), mark, listener in zip(self.named, marks, self._listeners(told, marks), strict=True):
+            self.touched.add(socket.who)
+            socket.listener = listener
+            socket.country, socket.app = mark.country, mark.app
+            socket.exclusion, socket.rule = mark.exclusion, mark.rule
+            socket.changed = True
+            socket.only_seen = False
+        self.behind_proxy -= len(self.named)
+
     def _listeners(self, told: Sequence[Observation], marks: Sequence[ListenerMark]) -> list[int]:
         """The key of each: the previous period's, while its session goes on."""
         before = {mark.previous for mark in marks if mark.previous is not None}
@@ -367,6 +390,15 @@ class _Ingest:
             [
                 (one.key, one.stream_id, one.started_ms, one.seen_ms, one.ended, one.told, one.bytes_sent, one.id)
                 for one in rest
+            ],
+        )
+        rows.change_each(
+            f"UPDATE {name} SET listener = %s, identity_known = %s, country = %s, app = %s, exclusion = %s, rule = %s"
+            " WHERE id = %s",
+            [
+                (one.listener, one.identity_known, one.country, one.app, one.exclusion, one.rule, one.id)
+                for one, _ in self.named
+                if one.id is not None
             ],
         )
         Connection.objects.bulk_create([_row(self.report.source, one) for one in new], batch_size=500)
@@ -462,7 +494,7 @@ def _ms(state: SourceState) -> int:
     return to_ms(state.heard)
 
 
-_COLUMNS = "id, key, client, stream_id, listener, started, seen, ended, told, bytes_sent"
+_COLUMNS = "id, key, client, stream_id, listener, started, seen, ended, told, bytes_sent, identity_known"
 
 
 def _sockets(where: str, parameters: Sequence[object]) -> list[Socket]:
@@ -487,8 +519,9 @@ def _read(found: Iterable[tuple]) -> list[Socket]:
             ended=bool(ended),
             told=bool(told),
             bytes_sent=bytes_sent,
+            identity_known=bool(identity_known),
         )
-        for id_, key, client, stream_id, listener, started, seen, ended, told, bytes_sent in found
+        for id_, key, client, stream_id, listener, started, seen, ended, told, bytes_sent, identity_known in found
     ]
 
 
@@ -499,6 +532,7 @@ def _row(source: str, one: Socket) -> Connection:
         client=one.client,
         stream_id=one.stream_id,
         listener=one.listener,
+        identity_known=one.identity_known,
         started=from_ms(one.started_ms),
         seen=from_ms(one.seen_ms),
         ended=one.ended,

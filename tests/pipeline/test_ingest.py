@@ -12,6 +12,7 @@ from django.db import connection
 from aircox_listen_stats.fields import to_ms
 from aircox_listen_stats.kernel.types import Address, Observation
 from aircox_listen_stats.models import Connection, Coverage, Inbox, Session, SourceState, StaleWindow, Stream
+from aircox_listen_stats.pipeline import recognise, secrets
 from aircox_listen_stats.pipeline.ingest import store
 from aircox_listen_stats.sources.base import Heard, Report
 
@@ -238,7 +239,7 @@ def test_observations_of_an_unknown_stream_are_counted_and_left_out(stream: Stre
 def test_sockets_behind_our_own_proxy_are_counted_once_each(stream: Stream) -> None:
     for second in (15, 30):
         take(poll(second, heard(1, 3, second, identity_known=False), heard(2, 3, second)))
-    assert SourceState.objects.get().counts["identity_unknown"] == 1
+    assert SourceState.objects.get(pk="ice").counts["identity_unknown"] == 1
 
 
 PROXY = 200
