@@ -8,11 +8,9 @@ not printable, and cuts a line at 1023 characters.
 
 from __future__ import annotations
 
-import calendar
 import gzip
 import hashlib
 import io
-import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,15 +20,14 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote
 
-from ..errors import ConfigurationError, MalformedRecord, SourceUnavailable
+from ..errors import MalformedRecord, SourceUnavailable
 from ..kernel.types import MS, Address, Observation
-from . import urlauth
-from .base import Heard, PullSource, Report
+from . import follow, urlauth
+from .base import Report
+from .follow import MAX_LINE_BYTES, FollowedLog, Hearing, Place
+from .stamps import instant
 
 __all__ = ["AccessLine", "AccessLogSource", "LogChunk", "LogFile", "parse_line", "read_chunks", "stream_of"]
-
-MAX_LINE_BYTES = 64 * 1024
-"""Icecast's lines have 1023 characters at most; other writers' lines are longer."""
 
 CUT_LINE_CHARACTERS = 1023
 """Where Icecast 2.4.4 cuts a line (BUFSIZE of its logging)."""
@@ -38,25 +35,11 @@ CUT_LINE_CHARACTERS = 1023
 MAX_DURATION_SECONDS = 366 * 24 * 3600
 """A socket older than a year is a broken counter."""
 
-PULL_BYTES = 1024 * 1024
-"""What one pull reads at most: some 6,000 lines, one transaction of the collector."""
-
 CHUNK_BYTES = 4 * 1024 * 1024
 """What an import parses at once: some 24,000 lines."""
 
 REMEMBERED_REQUESTS = 4096
 """Different requests of which is remembered whether they are listening."""
-
-REMEMBERED_FILES = 16
-"""So many finished files are remembered, so that none is read twice."""
-
-_MONTHS = {
-    name: number
-    for number, name in enumerate(
-        (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"), start=1
-    )
-}
-"""English, whatever the locale."""
 
 _LINE = re.compile(
     rb'(?P<ip>\S+) \S+ (?P<user>.*?) ?\[(?P<stamp>[^\]]*)\] "(?P<request>(?:[^"\\]|\\.)*)" '
@@ -65,7 +48,6 @@ _LINE = re.compile(
 """The whole of a line, an agent with quotes in it included. The plain lines never meet it."""
 
 _WITHOUT_SECONDS = re.compile(rb'\S+ \S+ .*?\[[^\]]*\] "(?:[^"\\]|\\.)*" \d{3} (?:\d+|-) "(?:[^"\\]|\\.)*" ".*"')
-_STAMP = re.compile(rb"(\d{2})/([A-Z][a-z]{2})/(\d{4}):(\d{2}):(\d{2}):(\d{2}) ([+-])(\d{2})(\d{2})")
 
 _PLAYLISTS = (".m3u", ".xspf", ".m3u8", ".pls", ".vclt")
 _PAGES = (".xsl", ".json", ".html", ".css", ".ico", ".png", ".txt")
@@ -178,42 +160,6 @@ def _path(target: bytes) -> str:
         return path.decode("utf-8")
     except UnicodeDecodeError:
         return path.decode("latin-1")
-
-
-_hours: dict[bytes, int] = {}
-"""Epoch second at which each hour, by its offset, begins: of those seen lately, a log has few."""
-
-REMEMBERED_HOURS = 4096
-
-_SIXTY = {b"%02d" % number: number for number in range(60)}
-
-
-def _instant(stamp: bytes) -> int:
-    """Epoch seconds of ``22/Nov/2026:01:48:42 +0000``. Raises MalformedRecord."""
-    hour = _hours.get(stamp[:15] + stamp[20:])
-    if hour is not None and len(stamp) == 26 and stamp[17:18] == b":":
-        minute, second = _SIXTY.get(stamp[15:17]), _SIXTY.get(stamp[18:20])
-        if minute is not None and second is not None:
-            return hour + minute * 60 + second
-    return _instant_slowly(stamp)
-
-
-def _instant_slowly(stamp: bytes) -> int:
-    match = _STAMP.fullmatch(stamp)
-    if match is None or match[2] not in _MONTHS:
-        raise MalformedRecord("stamp", "A stamp that is not of the form 22/Nov/2026:01:48:42 +0000.")
-    day, year, hour, minute, second, offset_h, offset_m = (int(match[n]) for n in (1, 3, 4, 5, 6, 8, 9))
-    month = _MONTHS[match[2]]
-    if year < 1970 or not 1 <= day <= calendar.monthrange(year, month)[1]:
-        raise MalformedRecord("stamp", "A stamp with a day that does not exist.")
-    if hour > 23 or minute > 59 or second > 60 or offset_h > 14 or offset_m > 59:
-        raise MalformedRecord("stamp", "A stamp with a time that does not exist.")
-    offset = (offset_h * 60 + offset_m) * (1 if match[7] == b"+" else -1)
-    begins = calendar.timegm((year, month, day, hour, 0, 0)) - offset * 60
-    if len(_hours) >= REMEMBERED_HOURS:
-        _hours.clear()
-    _hours[stamp[:15] + stamp[20:]] = begins
-    return begins + minute * 60 + second
 
 
 # --- reading whole files ------------------------------------------------------------------------
@@ -345,8 +291,8 @@ class LogFile:
 
     def _head(self) -> tuple[bytes, int]:
         with self._open() as log:
-            head = log.read(HEAD_BYTES)
-        return head.partition(b"\n")[0], _first_stamp(head)
+            head = log.read(follow.HEAD_BYTES)
+        return head.partition(b"\n")[0], follow.first_stamp(head, lambda line: parse_line(line).ended_s)
 
     def _unreadable(self, error: Exception) -> SourceUnavailable:
         return SourceUnavailable(
@@ -415,7 +361,7 @@ def _fields(line: bytes) -> tuple[bytes, bytes, int, int, bytes]:
     duration_s = int(seconds)
     if duration_s > MAX_DURATION_SECONDS:
         raise MalformedRecord("duration", "A duration of more than one year.")
-    ended_s = _instant(stamp[stamp.rfind(b"[") + 1 :])
+    ended_s = instant(stamp[stamp.rfind(b"[") + 1 :])
     if ended_s < duration_s:
         raise MalformedRecord("stamp", "A line of before 1970.")
     return ip, agent, ended_s, duration_s, b"%b %d %b" % (request, status, b"0" if sent == 0 else b"")
@@ -428,22 +374,8 @@ def _placed(line: AccessLine, streams: Mapping[str, str], numbers: Mapping[str, 
 
 # --- following ----------------------------------------------------------------------------------
 
-HEAD_BYTES = MAX_LINE_BYTES + 2
-"""Enough for the first line, which tells a log from the one that took its place."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _File:
-    """A file as it lies there now. ``print`` names its first line, '' until that is complete."""
-
-    path: Path
-    inode: str
-    size: int
-    print: str
-    first_s: int
-
-
-class AccessLogSource(PullSource):
+class AccessLogSource(FollowedLog):
     """Follows an access log through its rotations.
 
     A log tells of a socket when it ends, so nobody is seen listening now, and
@@ -451,176 +383,33 @@ class AccessLogSource(PullSource):
     listeners has left.
     """
 
-    options = {"path": str, "start_at": str, "poll_seconds": (int, float)}
     follows_open_sessions = False
     late_seconds = 24 * 3600
     """A radio set left on for a day is told of when it is switched off."""
 
-    def configure(self, *, path: str = "", start_at: str = "end", poll_seconds: float = 5.0) -> None:
-        """Takes the options; raises ConfigurationError. The file is not opened yet."""
-        if not path or not os.path.isabs(path):
-            raise ConfigurationError(f"Option 'path' of source {self.name!r} must be an absolute path.")
-        if start_at not in ("end", "beginning"):
-            raise ConfigurationError(
-                f"Option 'start_at' of source {self.name!r} is {start_at!r}. Allowed: end, beginning."
-            )
-        if not 0 < poll_seconds <= 3600:
-            raise ConfigurationError(
-                f"Option 'poll_seconds' of source {self.name!r} is {poll_seconds!r}; "
-                "expected 0 to 3600 seconds, 0 excluded."
-            )
-        self.interval_seconds = float(poll_seconds)
-        self._path = Path(path)
-        self._start_at = start_at
-        self._was_absent = False
+    def stamp_of(self, line: bytes) -> int:
+        return parse_line(line).ended_s
 
-    def pull(self, cursor: Mapping[str, Any], *, now_ms: int) -> Report:
-        """The lines that came since ``cursor``. Raises SourceUnavailable."""
-        try:
-            return self._pull(dict(cursor), now_ms)
-        except OSError as error:
-            self._was_absent = self._was_absent or isinstance(error, FileNotFoundError)
-            raise SourceUnavailable(
-                f"Source {self.name!r}: the log at its 'path' cannot be read ({type(error).__name__}). "
-                "The collector's user needs to read the file and to search its folder."
-            ) from None
+    def open_part(self, line: bytes) -> bytes:
+        """Its stamp, request and numbers."""
+        parts = line.split(b'"')
+        return b'"'.join([parts[0][parts[0].find(b"[") :], *parts[1:3], parts[-1] if len(parts) > 3 else b""])
 
-    def _pull(self, cursor: dict[str, Any], now_ms: int) -> Report:
-        follow = _Following(cursor, now_ms)
-        if not cursor:
-            follow.begin(_seen(self._path), at_end=self._start_at == "end" and not self._was_absent)
-        budget = PULL_BYTES
-        while budget > 0:
-            current = _seen_or_none(self._path)
-            file = follow.find(current, self._path)
-            if file is None:
-                if current is None:
-                    raise FileNotFoundError
-                follow.lose()
-                follow.turn_to(current, self._path)
-                continue
-            is_over = file.inode != (current.inode if current else "") and bool(current and current.print)
-            taken = self._take(follow, file, budget, is_over=is_over)
-            budget -= taken
-            if taken == 0:
-                if not is_over or current is None:
-                    return self._report(follow, now_ms, more=False)
-                follow.turn_to(current, self._path)
-        return self._report(follow, now_ms, more=True)
-
-    def _take(self, follow: _Following, file: _File, budget: int, *, is_over: bool) -> int:
-        """How many bytes of whole lines were read; a last line without newline only where the file is over."""
-        with file.path.open("rb") as log:
-            log.seek(follow.offset)
-            block = log.read(max(budget, HEAD_BYTES))
-        end = block.rfind(b"\n") + 1
-        if not end and block and is_over:
-            follow.count("refused_unfinished")  # the server was killed while it wrote
-        if not end and len(block) > MAX_LINE_BYTES:
-            end = len(block)  # an endless line is refused
-        for line in block[:end].split(b"\n"):
-            if line:
-                follow.hear(line, self.streams, self.trusted_proxies)
-        follow.offset += end
-        if end and not follow.print:
-            follow.name(file)
-        return end
-
-    def _report(self, follow: _Following, now_ms: int, *, more: bool) -> Report:
-        newest_ms = max(follow.newest_s * MS, follow.since_ms)
-        until_ms = min(newest_ms, now_ms) if more else now_ms
-        since_ms = min(follow.since_ms, until_ms)
-        slugs = sorted(set(self.streams.values()))
-        return Report(
-            source=self.name,
-            observations=follow.observations,
-            heard=[Heard(stream=slug, started_ms=since_ms, ended_ms=until_ms) for slug in slugs],
-            cursor=follow.cursor(until_ms),
-            counts=follow.counts,
-            more=more,
-        )
+    def hearing(self, cursor: Mapping[str, Any], *, now_ms: int) -> Hearing:
+        return _Hearing(self, now_ms)
 
 
-class _Following:
-    """Where in which file the following stands, and what this pull has brought."""
+class _Hearing(Hearing):
+    """What one pull has brought: a connection for each line that is listening."""
 
-    def __init__(self, cursor: Mapping[str, Any], now_ms: int) -> None:
-        self.inode = str(cursor.get("inode", ""))
-        self.print = str(cursor.get("print", ""))
-        self.first_s = int(cursor.get("first_s", 0))
-        self.offset = int(cursor.get("offset", 0))
-        self.since_ms = int(cursor.get("at_ms", now_ms))
-        self.done: list[str] = list(cursor.get("done", ()))
+    def __init__(self, source: AccessLogSource, now_ms: int) -> None:
+        super().__init__()
+        self.source = source
+        self.now_ms = now_ms
         self.newest_s = 0
         self.observations: list[Observation] = []
-        self.counts: dict[str, int] = {"read": 0, "kept": 0}
 
-    def cursor(self, at_ms: int) -> dict[str, Any]:
-        return {
-            "inode": self.inode,
-            "print": self.print,
-            "first_s": self.first_s,
-            "offset": self.offset,
-            "at_ms": at_ms,
-            "done": self.done[-REMEMBERED_FILES:],
-        }
-
-    def begin(self, file: _File, *, at_end: bool) -> None:
-        self.inode = file.inode
-        self.name(file)
-        self.offset = _behind_last_line(file) if at_end else 0
-        if not at_end and file.print:
-            self.since_ms = min(self.since_ms, file.first_s * MS)
-
-    def name(self, file: _File) -> None:
-        self.print, self.first_s = file.print, file.first_s
-
-    def find(self, current: _File | None, path: Path) -> _File | None:
-        """The file that is being read, wherever it lies now; None where it is gone."""
-        if current is not None and current.inode == self.inode and self._is(current):
-            return current
-        others = _siblings(path)
-        for file in others:
-            if file.inode == self.inode and self._is(file):
-                return file
-        if self.print:
-            for file in others:  # copytruncate: the copy goes on where we stood
-                if self._is(file):
-                    return file
-        return None
-
-    def _is(self, file: _File) -> bool:
-        return file.size >= self.offset and (not self.print or file.print == self.print)
-
-    def lose(self) -> None:
-        """The file is gone with what was not yet read of it: from then on nothing was heard."""
-        if self.print or self.offset:
-            self.counts["lost_files"] = self.counts.get("lost_files", 0) + 1
-            self.is_gap = True
-
-    is_gap = False
-
-    def turn_to(self, current: _File, path: Path) -> None:
-        """Goes on with the oldest file that was not read yet: a rotated one, or the log itself."""
-        if self.print:
-            self.done.append(self.print)
-        fresh = [
-            file
-            for file in _siblings(path)
-            if file.print
-            and file.print not in self.done
-            and file.print != current.print
-            and self.first_s <= file.first_s <= (current.first_s or file.first_s)
-            and self.first_s
-        ]
-        file = min(fresh, key=lambda one: one.first_s, default=current)
-        self.inode, self.offset = file.inode, 0
-        self.name(file)
-        if self.is_gap:
-            self.since_ms = max(self.since_ms, file.first_s * MS)
-            self.is_gap = False
-
-    def hear(self, line: bytes, streams: Mapping[str, str], trusted_proxies: Sequence[str]) -> None:
+    def hear(self, line: bytes) -> None:
         self.counts["read"] += 1
         try:
             access = parse_line(line)
@@ -628,7 +417,7 @@ class _Following:
             self.count(f"refused_{error.reason}")
             return
         self.newest_s = max(self.newest_s, access.ended_s)
-        stream, reason = stream_of(access, streams)
+        stream, reason = stream_of(access, self.source.streams)
         if reason:
             self.count(f"skipped_{reason}")
             return
@@ -641,69 +430,18 @@ class _Following:
                 ended=True,
                 address=access.address,
                 bytes_sent=access.bytes_sent,
-                identity_known=not urlauth.is_within(access.address.ip, trusted_proxies),
+                identity_known=not urlauth.is_within(access.address.ip, self.source.trusted_proxies),
             )
         )
 
-    def count(self, name: str) -> None:
-        self.counts[name] = self.counts.get(name, 0) + 1
-
-
-def _siblings(path: Path) -> list[_File]:
-    """The rotated files beside a log: its name with something behind it, not compressed."""
-    found = []
-    for entry in os.scandir(path.parent):
-        if (
-            entry.name.startswith(path.name)
-            and entry.name != path.name
-            and not entry.name.endswith((".gz", ".bz2", ".xz", ".zst"))
-        ):
-            file = _seen_or_none(Path(entry.path))
-            if file is not None:
-                found.append(file)
-    return found
-
-
-def _seen_or_none(path: Path) -> _File | None:
-    try:
-        return _seen(path)
-    except (FileNotFoundError, IsADirectoryError):
-        return None
-
-
-def _seen(path: Path) -> _File:
-    with path.open("rb") as log:
-        head = log.read(HEAD_BYTES)
-        status = os.fstat(log.fileno())
-    line, newline, _ = head.partition(b"\n")
-    return _File(
-        path=path,
-        inode=f"{status.st_dev}:{status.st_ino}",
-        size=status.st_size,
-        print=_print(line) if newline else "",
-        first_s=_first_stamp(head) or int(status.st_mtime),
-    )
-
-
-def _print(line: bytes) -> str:
-    """A hash of what is no one's address or agent in a line: its stamp, request, numbers and length."""
-    parts = line.split(b'"')
-    open_parts = [parts[0][parts[0].find(b"[") :], *parts[1:3], parts[-1] if len(parts) > 3 else b""]
-    digest = hashlib.blake2b(b'"'.join(open_parts), digest_size=12)
-    return f"{digest.hexdigest()}-{len(line)}"
-
-
-def _first_stamp(head: bytes) -> int:
-    for line in head.split(b"\n")[:-1]:
-        try:
-            return parse_line(line).ended_s
-        except MalformedRecord:
-            continue
-    return 0
-
-
-def _behind_last_line(file: _File) -> int:
-    with file.path.open("rb") as log:
-        start = max(0, file.size - HEAD_BYTES)
-        log.seek(start)
-        return start + log.read(file.size - start).rfind(b"\n") + 1
+    def report(self, place: Place, *, more: bool) -> Report:
+        newest_ms = max(self.newest_s * MS, place.since_ms)
+        until_ms = min(newest_ms, self.now_ms) if more else self.now_ms
+        return Report(
+            source=self.source.name,
+            observations=self.observations,
+            heard=place.heard(self.source.streams, until_ms),
+            cursor=place.cursor(until_ms),
+            counts=self.counts,
+            more=more,
+        )

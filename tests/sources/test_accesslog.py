@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aircox_listen_stats.errors import ConfigurationError, MalformedRecord, SourceUnavailable
-from aircox_listen_stats.sources import accesslog
+from aircox_listen_stats.sources import follow
 from aircox_listen_stats.sources.accesslog import AccessLogSource, LogFile, parse_line, read_chunks, stream_of
 from tests.sources.recording import FOLDER, MOUNTS, MS
 
@@ -420,8 +420,8 @@ def test_a_folder_in_the_place_of_the_log_is_unavailable(tmp_path: Path) -> None
 def test_what_one_pull_reads_is_bounded_and_the_rest_follows_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accesslog, "PULL_BYTES", 2000)
-    monkeypatch.setattr(accesslog, "HEAD_BYTES", 200)
+    monkeypatch.setattr(follow, "PULL_BYTES", 2000)
+    monkeypatch.setattr(follow, "HEAD_BYTES", 200)
     made = Follower(tmp_path, start_at="beginning")
     names = [f"a{n}" for n in range(500)]
     made.write(*names)
