@@ -12,8 +12,8 @@ from ..kernel.types import Observation
 from ..models import Inbox
 from ..sources.base import Heard, PushSource, Report, Source
 
-BATCH = 2_000
-"""Callbacks of one transaction."""
+BATCH = 1_000
+"""Callbacks of one transaction: a third of a second, for which aircox's Monitor waits on SQLite."""
 
 SILENCE_MS = 6 * 3600 * 1000
 """A source that is only told, and is told nothing, may be cut off as well as have no listener.

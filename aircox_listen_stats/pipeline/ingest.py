@@ -97,9 +97,32 @@ def store(report: Report, *, now_ms: int, join_ms: int = 30 * MS) -> Ingested:
     ``join_ms``: observed stretches no further apart run together (two
     intervals of the source).
     """
+    _recognise(report, now_ms)
     with transaction.atomic():
         state = _locked_state(report.source)
         return _Ingest(report, state, streams.by_slug(), now_ms).run(join_ms)
+
+
+def _recognise(report: Report, now_ms: int) -> None:
+    """Makes the marks of whoever may be new, which are then remembered, before the write lock is taken.
+
+    The period's secret is stored here too: one of a transaction that is
+    rolled back would be known to this process alone.
+    """
+    known = secrets.current(now_ms)
+    unmarked = [one for one in report.observations if one.address is not None]
+    if not unmarked:
+        return
+    is_open = {
+        client
+        for (client,) in rows.fetch(
+            f"SELECT client FROM {rows.table(Connection)} WHERE source = %s AND NOT ended AND identity_known",
+            [report.source],
+        )
+    }
+    for one in unmarked:
+        if one.address is not None and (one.client is None or one.client not in is_open):
+            recognise.mark(one.address, known)
 
 
 def _locked_state(source: str) -> SourceState:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import random
 import time
+from typing import Any
 
 import pytest
 from django.db import connection
 
 from aircox_listen_stats.fields import to_ms
-from aircox_listen_stats.kernel.types import Address, Observation
+from aircox_listen_stats.kernel.types import Address, ListenerMark, Observation
 from aircox_listen_stats.models import Connection, Coverage, Inbox, Session, SourceState, StaleWindow, Stream
 from aircox_listen_stats.pipeline import recognise, secrets
 from aircox_listen_stats.pipeline.ingest import store
@@ -221,6 +222,39 @@ def test_the_cursor_and_what_it_stands_for_are_stored_together_or_not_at_all(
     assert not Connection.objects.exists()
     take(poll(15, heard(1, 3, 15)))
     assert SourceState.objects.get().cursor == {"at_ms": at(15)}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_is_recognised_while_the_write_lock_is_held(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand new agents take a second, and on SQLite aircox's Monitor would wait for all of it."""
+    recognised = []
+    plain = recognise._mark
+
+    def noted(*args: Any) -> ListenerMark:
+        recognised.append(connection.in_atomic_block)
+        return plain(*args)
+
+    monkeypatch.setattr(recognise, "_mark", noted)
+    store(poll(15, heard(1, 0, 15)), now_ms=at(15))
+    store(poll(30, heard(1, 0, 30), heard(2, 20, 30)), now_ms=at(30))
+    store(told(heard(None, 0, 20, ended=True, who=3)), now_ms=at(31))
+    assert recognised == [False, False, False]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_report_that_failed_leaves_no_secret_that_nobody_else_knows(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("aircox_listen_stats.pipeline.stitching.restitch", fail)
+        with pytest.raises(RuntimeError):
+            store(poll(15, heard(1, 0, 15)), now_ms=at(15))
+    ours = secrets.current(at(15))
+    secrets.forget()
+    assert secrets.current(at(15)).current == ours.current
 
 
 def test_callbacks_are_deleted_with_what_they_told(stream: Stream) -> None:
