@@ -98,7 +98,8 @@ STATIC_URL = "/static/"
 STATIC_ROOT = STATION_DIR / "static"
 MEDIA_URL = "/media/"
 MEDIA_ROOT = str(STATION_DIR / "media")
-LOGIN_URL = "admin:login"
+# Producers are no staff, so the admin would not let them in.
+LOGIN_URL = "login"
 
 PROJECT_ROOT = str(STATION_DIR)
 AIRCOX_PROGRAMS_DIR = str(STATION_DIR / "media" / "programs")

@@ -18,7 +18,7 @@ from aircox_listen_stats.models import ProgramAccess
 
 from . import year
 from .environment import MOUNTS
-from .listeners import Audience
+from .listeners import Audience, Show
 
 SEED = 26
 SHARES = {"radio-mp3": 0.8, "radio-low": 0.2}
@@ -51,6 +51,8 @@ def build(folder: Path, now: dt.datetime, zone: zoneinfo.ZoneInfo, tell: Callabl
     def draws() -> Any:
         yield from year.shows(slots, rng)
         yield from year.background(first, now, zone)
+        # Those who heard the first minutes of what is on air, and have left again.
+        yield Show(start=opening.timestamp(), end=now.timestamp(), draw=OPEN_STUDIO.draw)
 
     lines = year.write_access_log(log, audience, draws(), until=now.timestamp(), mounts=[
         (mount, SHARES[slug]) for slug, mount in MOUNTS.items()

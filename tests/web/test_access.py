@@ -58,7 +58,7 @@ def test_a_visitor_without_a_login_is_sent_to_it_and_back(client, station):
         for form in ("", "?format=csv", "?format=json"):
             response = client.get(address + form)
             assert response.status_code == 302
-            assert response.url.startswith(reverse("admin:login") + "?next=/")
+            assert response.url.startswith(reverse("login") + "?next=/")
 
 
 @pytest.mark.parametrize("form", ["", "?format=csv", "?format=csv&table=minutes", "?format=json"])
