@@ -161,4 +161,5 @@ def site(port: int, seconds: float, announce: Sequence[str], tell: Any) -> None:
             tell(line)
 
     threading.Thread(target=greet, daemon=True).start()
-    server.run()
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn hands Ctrl-C on once it has closed
+        server.run()
