@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import connection
@@ -49,6 +49,7 @@ class UnderLine:
     start_basis: str
     end_basis: str
     length_minutes: float
+    program_id: int | None
     figures: Figures | None
 
 
@@ -165,8 +166,22 @@ def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, no
     )
 
 
+def within_reach(report: DiffusionAudience, may_see: Callable[[int], bool]) -> DiffusionAudience:
+    """The report without the figures of what other programs played across its bounds, where they may not be seen.
+
+    Theirs reach out of the diffusion: they tell who heard the program before or after it.
+    """
+
+    def shown(lines: Sequence[UnderLine]) -> tuple[UnderLine, ...]:
+        return tuple(
+            one if one.program_id is None or may_see(one.program_id) else replace(one, figures=None) for one in lines
+        )
+
+    return replace(report, tracks=shown(report.tracks), sounds=shown(report.sounds))
+
+
 def _under(airing: Airing, rule_set: str) -> list[UnderLine]:
-    names = ("id", "layer", "title", "artist", "started", "ended", "start_basis", "end_basis")
+    names = ("id", "layer", "title", "artist", "started", "ended", "start_basis", "end_basis", "program_id")
     columns = [*(f'a."{name}"' for name in names), *(f'f."{name}"' for name in Figures.COLUMNS)]
     with connection.cursor() as cursor:
         cursor.execute(
@@ -184,7 +199,7 @@ def _under(airing: Airing, rule_set: str) -> list[UnderLine]:
 
 def _under_line(
     airing_id: int, layer: str, title: str, artist: str, started_ms: int, ended_ms: int,
-    start_basis: str, end_basis: str, *figures: Any,
+    start_basis: str, end_basis: str, program_id: int | None, *figures: Any,
 ) -> UnderLine:  # fmt: skip
     return UnderLine(
         airing_id=airing_id,
@@ -196,6 +211,7 @@ def _under_line(
         start_basis=start_basis,
         end_basis=end_basis,
         length_minutes=(ended_ms - started_ms) / MS_PER_MINUTE,
+        program_id=program_id,
         figures=Figures.of(figures, started_ms, ended_ms),
     )
 

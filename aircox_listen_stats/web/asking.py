@@ -101,7 +101,8 @@ def _weeks(given: Mapping[str, str], default: int, problems: list[str]) -> int:
     if not asked:
         return default
     most = query.LONGEST_DAYS // query.DAYS_A_WEEK
-    if asked.isdecimal() and 1 <= int(asked) <= most:
+    # Python reads no number of more than 4300 digits.
+    if asked.isdecimal() and len(asked) <= len(str(most)) and 1 <= int(asked) <= most:
         return int(asked)
     problems.append(_("“%(weeks)s” is no number of weeks from 1 to %(most)d.") % {"weeks": asked, "most": most})
     return default

@@ -27,6 +27,10 @@ PROGRAM_WEEKS = 52
 """What the page of one program shows unless asked: a year, so that seasons can be compared."""
 
 
+GREATEST_ID = 2**31 - 1
+"""Of an integer column; SQLite refuses to be asked for more than 64 bits."""
+
+
 @require_safe
 @for_people
 def programs(request: HttpRequest) -> HttpResponse:
@@ -56,6 +60,8 @@ def program(request: HttpRequest, program_id: int) -> HttpResponse:
     reach = reach_of(request.user, known)
     if not reach.covers(program_id):
         return _forbidden(request, _("This program has not been given to you."))
+    if program_id > GREATEST_ID:
+        raise Http404(_("There is no program %(number)d.") % {"number": program_id})
     asked = read(request.GET, settings, now=now, weeks=PROGRAM_WEEKS)
     if request.GET.get("format") == "csv":
         lines = each_diffusion(program_id, asked.query, now=now)
@@ -89,6 +95,7 @@ def diffusion(request: HttpRequest, airing_id: int) -> HttpResponse:
         return _forbidden(request, _("This diffusion belongs to no program that has been given to you."))
     asked = read(request.GET, settings, now=now)
     report = diffusions.diffusion_audience(airing, asked.query.rules, settings, now=now)
+    report = diffusions.within_reach(report, reach.covers)
     match request.GET.get("format"):
         case "csv":
             table = request.GET.get("table", "figures")

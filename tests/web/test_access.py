@@ -135,6 +135,44 @@ def test_a_diffusion_of_no_program_is_for_those_who_see_all(client, station, pro
     assert client.get(address).status_code == 200
 
 
+@pytest.mark.parametrize("digits", ["9" * 12, "9" * 30])
+def test_a_number_that_no_database_holds_is_not_found(client, station, admin_user, digits):
+    client.force_login(admin_user)
+    assert client.get(f"{reverse('listen_stats:programs')}programs/{digits}/").status_code == 404
+    assert client.get(f"{reverse('listen_stats:programs')}diffusions/{digits}/").status_code == 404
+    assert client.get(f"{reverse('listen_stats:programs')}?weeks={digits * 200}").status_code == 200
+
+
+@pytest.mark.parametrize("form", ["", "?format=json", "?format=csv&table=on-air"])
+def test_what_another_program_played_across_the_border_keeps_its_figures(client, station, producer, admin_user, form):
+    """The last song of the program before, or a file that ran over, is public; who heard it is not hers to see."""
+    from aircox_listen_stats.models import Airing, Audience
+
+    jazz = Airing.objects.get(pk=diffusion_of(JAZZ))
+    values = {"layer": "sound", "station_id": station.id, "start_basis": "logged", "end_basis": "logged"}
+    for number, program_id in enumerate((NEWS, JAZZ)):
+        sound = Airing.objects.create(
+            key=f"s{number}",
+            title=f"a file of {program_id}",
+            program_id=program_id,
+            started=jazz.started - stations.HOUR,
+            ended=jazz.started + stations.MINUTE,
+            **values,
+        )
+        row = Audience.objects.filter(airing=jazz).values().get()
+        Audience.objects.create(**{**row, "id": None, "airing_id": sound.pk, "joined": 940 + program_id})
+    ProgramAccess.objects.create(user=producer, program_id=JAZZ)
+
+    def shown(user: User) -> list[int]:
+        client.force_login(user)
+        response = client.get(reverse("listen_stats:diffusion", args=[jazz.pk]) + form)
+        text = response.getvalue().decode()
+        return [program_id for program_id in (JAZZ, NEWS) if str(940 + program_id) in text]
+
+    assert shown(producer) == [JAZZ]
+    assert shown(admin_user) == [JAZZ, NEWS]
+
+
 def test_the_status_page_is_for_technicians(client, producer):
     ProgramAccess.objects.create(user=producer, program_id=JAZZ)
     client.force_login(producer)
