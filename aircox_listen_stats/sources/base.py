@@ -57,6 +57,9 @@ class Report:
     counts: Mapping[str, int] = field(default_factory=dict)
     more: bool = False  # there is more to pull at once (catching up)
     inbox_ids: Sequence[int] = ()  # callbacks that this report answers; deleted in the same transaction
+    totals: Mapping[str, int] | None = None
+    """Listeners by stream, of a source that knows nobody apart (``tells_only_totals``). A stream that
+    is left out is unknown. They are shown as the live count until ``heard`` is too old, and nowhere else."""
 
 
 class Source:  # its two kinds below are the abstract ones
@@ -73,6 +76,9 @@ class Source:  # its two kinds below are the abstract ones
 
     follows_open_sessions: ClassVar[bool] = True
     """False where a socket is only known once it has ended (an access log)."""
+
+    tells_only_totals: ClassVar[bool] = False
+    """True where listeners are counted and not told apart: no sessions, hence no audience of an airing."""
 
     options: ClassVar[Mapping[str, type | tuple[type, ...]]] = {}
     """The options that this backend takes in the settings, with their types."""

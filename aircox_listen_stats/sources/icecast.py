@@ -280,9 +280,7 @@ class IcecastSource(PolledSource):
             server = ""
         raise SourceUnavailable(f"Source {self.name!r}: Icecast restarted again and again during one poll.")
 
-    def _census(
-        self, edge: _Edge, known: Mapping[str, tuple[str, int]], clock: Clock
-    ) -> tuple[_Census, ServerStats]:
+    def _census(self, edge: _Edge, known: Mapping[str, tuple[str, int]], clock: Clock) -> tuple[_Census, ServerStats]:
         census = _Census(known)
         sourceless: set[str] = set()
         polled = dict(self.streams)
@@ -434,4 +432,4 @@ def _memory(rounds: Sequence[_Round]) -> dict[str, Any]:
         for client, one in around.census.found.items():
             clients.setdefault(one.stream, {})[client] = one.started_s
         memories[around.edge.prefix] = {"server": around.server, "clients": clients}
-    return memories[""] if "" in memories else {"edges": memories}
+    return memories.get("", {"edges": memories})

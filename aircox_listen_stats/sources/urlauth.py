@@ -22,6 +22,7 @@ __all__ = [
     "MAX_BODY_BYTES",
     "AuthEvent",
     "UrlAuthSource",
+    "beyond_proxies",
     "is_within",
     "observations",
     "parse_body",
@@ -157,6 +158,30 @@ def is_within(ip: str, networks: Sequence[str]) -> bool:
     )
 
 
+def beyond_proxies(ip: str, forwarded: str, trusted_proxies: Sequence[str]) -> tuple[str, bool]:
+    """Who stands before the station's own proxies, and whether that is the listener and not a proxy.
+
+    ``forwarded`` (an ``X-Forwarded-For``) is believed from a trusted proxy
+    alone, from right to left, up to the first address that is none. What is
+    no address comes back as it is: some servers tell a name.
+    """
+    peer = _address(ip)
+    if peer is None:
+        return ip, True
+    networks = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
+    if not _within(peer, networks):
+        return str(peer), True
+    nearest = peer
+    for hop in reversed(forwarded.split(",")):
+        address = _address(hop)
+        if address is None:
+            break
+        nearest = address
+        if not _within(address, networks):
+            return str(address), True
+    return str(nearest), False
+
+
 def _fields(body: bytes) -> dict[str, str]:
     if len(body) > MAX_BODY_BYTES:
         raise MalformedRecord("too_long", f"A callback of more than {MAX_BODY_BYTES} bytes.")
@@ -210,18 +235,7 @@ def _ip(form: Mapping[str, str], trusted_proxies: Sequence[str]) -> tuple[str, b
     peer = _address(form.get("ip", ""))
     if peer is None:
         raise MalformedRecord("ip", "A callback without an address.")
-    networks = [ipaddress.ip_network(network, strict=False) for network in trusted_proxies]
-    if not _within(peer, networks):
-        return str(peer), True
-    nearest = peer
-    for hop in reversed(form.get(_FORWARDED, "").split(",")):
-        address = _address(hop)
-        if address is None:
-            break
-        nearest = address
-        if not _within(address, networks):
-            return str(address), True
-    return str(nearest), False
+    return beyond_proxies(str(peer), form.get(_FORWARDED, ""), trusted_proxies)
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
