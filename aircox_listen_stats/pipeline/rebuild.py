@@ -42,27 +42,43 @@ def rebuild(
     Sessions are stitched anew where their sockets are still kept (imported and
     older ones stay). The timeline keeps what it knows where aircox's rows are
     gone. Figures older than the kept sessions stay. ``progress(done, all)`` is
-    called after each day.
+    called twice for each day: for its timeline, then for its figures.
     """
     known = {*Stream.objects.values_list("station_id", flat=True)}
     stations = sorted(known) if station_id is None else [station_id]
-    waiting = list(
-        StaleWindow.objects.filter(
-            station_id__in=stations, started__gte=from_ms(started_ms), ended__lte=from_ms(min(ended_ms, now_ms))
-        ).values_list("pk", flat=True)
-    )
     sessions = sum(_restitch(one, started_ms, ended_ms) for one in stations)
     pieces = [(one, *piece) for one in stations for piece in _pieces(started_ms, min(ended_ms, now_ms))]
-    audiences = 0
-    for done, (one, start_ms, end_ms) in enumerate(pieces, start=1):
+    steps = _Steps(2 * len(pieces), progress)
+    window = StaleWindow.objects.filter(
+        station_id__in=stations, started__gte=from_ms(started_ms), ended__lte=from_ms(min(ended_ms, now_ms))
+    )
+    waiting = list(window.filter(kind=StaleWindow.TIMELINE).values_list("pk", flat=True))
+    for one, start_ms, end_ms in pieces:
         timeline.refresh(one, start_ms, end_ms, now_ms=now_ms)
+        steps.done()
+    waiting += window.filter(kind=StaleWindow.AUDIENCE).values_list("pk", flat=True)
+    audiences = 0
+    for one, start_ms, end_ms in pieces:
         audiences += rollup.refresh(one, start_ms, end_ms, now_ms=now_ms)
-        if progress is not None:
-            progress(done, len(pieces))
+        steps.done()
     # What waited for this is done; what became stale meanwhile has rows of its own.
     for first in range(0, len(waiting), ROWS_AT_ONCE):
         StaleWindow.objects.filter(pk__in=waiting[first : first + ROWS_AT_ONCE]).delete()
     return Rebuilt(sessions=sessions, windows=len(pieces), audiences=audiences)
+
+
+@dataclass(slots=True)
+class _Steps:
+    """How far a rebuild is."""
+
+    of_all: int
+    progress: Callable[[int, int], None] | None
+    taken: int = 0
+
+    def done(self) -> None:
+        self.taken += 1
+        if self.progress is not None:
+            self.progress(self.taken, self.of_all)
 
 
 def _restitch(station_id: int, started_ms: int, ended_ms: int) -> int:

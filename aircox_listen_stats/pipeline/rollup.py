@@ -14,15 +14,19 @@ import numpy.typing as npt
 from django.db import connection, transaction
 
 from .. import conf
+from ..fields import to_ms
 from ..kernel import correlate, metrics
 from ..kernel.correlate import Listening
 from ..kernel.types import Layer, RuleSet
-from ..models import Airing, Audience, Coverage, Session, Stream
+from ..models import Airing, Audience, Coverage, Session, SourceState, Stream
 from ..querysets import FOUR_HOURS_MS
 from . import retention, rows
-from .lateness import late_ms
+from .lateness import knows_who_is_there, late_ms
 
 Ints = npt.NDArray[np.int64]
+
+SILENT_MS = 2 * 60 * 1000
+"""A source that was not heard for longer is silent: what it missed shows as a gap, not as a running airing's end."""
 
 LONGEST_AIRING_MS = 24 * 3600 * 1000
 """An airing that started longer before a window does not touch it: aircox plans days, not more."""
@@ -65,7 +69,7 @@ class _Air(NamedTuple):
     id: int
     layer: str
     started_ms: int
-    ended_ms: int  # of one still on air: now
+    ended_ms: int  # of one still on air: up to where it was heard
     is_running: bool
 
 
@@ -87,6 +91,7 @@ class _Computed:
     airing_id: int
     figures: tuple[Any, ...]
     settled: bool
+    as_of_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,13 +115,14 @@ def refresh(
     """How many rows of Audience were written for the airings that touch the window.
 
     An airing is computed whole, also where it reaches out of the window; one
-    that is on air up to now. Twice is once. An airing older than the kept
+    that is on air, up to the last moment in which its streams were heard. Twice is once. An airing older than the kept
     sessions is left as it is.
     """
     # No transaction around the reading: one of SQLite that reads first fails, rather than waits,
     # where another process wrote meanwhile. What changes meanwhile has a stale window of its own.
     streams = list(Stream.objects.of(station_id))
-    airings = _airings(station_id, started_ms, ended_ms, now_ms, layers)
+    until_ms = _heard_until(streams, now_ms)
+    airings = _airings(station_id, started_ms, ended_ms, now_ms, until_ms, layers)
     if not airings or not streams:
         return 0
     begin_ms = min(one.started_ms for one in airings)
@@ -126,7 +132,7 @@ def refresh(
     settled_before_ms = now_ms - late_ms(streams)
     written = 0
     for name in rule_sets or (conf.get().rule_set,):
-        computed = _compute(airings, heard, covered, conf.get().rules(name), settled_before_ms)
+        computed = _compute(airings, heard, covered, conf.get().rules(name), settled_before_ms, now_ms)
         written += _write(name, computed, now_ms)
     return written
 
@@ -134,7 +140,23 @@ def refresh(
 # Loading ----------------------------------------------------------------------------
 
 
-def _airings(station_id: int, started_ms: int, ended_ms: int, now_ms: int, layers: Collection[str]) -> list[_Air]:
+def _heard_until(streams: Sequence[Stream], now_ms: int) -> int:
+    """The studio's instant up to which every stream was heard; now, where one has been silent for long.
+
+    Between the last census and now nobody has been seen, and nobody has left.
+    """
+    states = SourceState.objects.filter(pk__in={stream.source for stream in streams if stream.active})
+    heard = {state.source: to_ms(state.heard) for state in states if state.heard and knows_who_is_there(state)}
+    delayed = [heard[one.source] - one.delay_ms for one in streams if one.active and one.source in heard]
+    silent_since_ms = min((heard[one.source] for one in streams if one.active and one.source in heard), default=0)
+    if silent_since_ms < now_ms - SILENT_MS:
+        return now_ms
+    return min(now_ms, *delayed)
+
+
+def _airings(
+    station_id: int, started_ms: int, ended_ms: int, now_ms: int, until_ms: int, layers: Collection[str]
+) -> list[_Air]:
     marks = ",".join(["%s"] * len(layers))
     found = rows.fetch(
         f"SELECT id, layer, started, ended, is_running FROM {rows.table(Airing)}"
@@ -144,12 +166,12 @@ def _airings(station_id: int, started_ms: int, ended_ms: int, now_ms: int, layer
             station_id,
             *layers,
             max(started_ms - LONGEST_AIRING_MS, retention.sessions_cutoff_ms(now_ms)),
-            min(ended_ms, now_ms),
+            min(ended_ms, until_ms),
             started_ms,
         ],
     )
     return [
-        _Air(id_, layer, started, min(ended, now_ms), bool(is_running) or ended > now_ms)
+        _Air(id_, layer, started, min(ended, until_ms), bool(is_running) or ended > until_ms)
         for id_, layer, started, ended, is_running in found
     ]
 
@@ -320,6 +342,7 @@ def _compute(
     covered: npt.NDArray[np.float64],
     rules: RuleSet,
     settled_before_ms: int,
+    now_ms: int,
 ) -> list[_Computed]:
     listening = heard.listening
     mask = metrics.counted(heard.played_ms, rules, listening=listening)
@@ -351,6 +374,7 @@ def _compute(
             airing_id=one.id,
             figures=(*counts, *_curves(listening, one, curves.get(index)), float(covered[index])),
             settled=_is_settled(one, heard, settled_before_ms),
+            as_of_ms=one.ended_ms if one.is_running else now_ms,
         )
         for index, (one, counts) in enumerate(zip(airings, columns, strict=True))
     ]
@@ -434,7 +458,7 @@ def _renewed(old: _Stored, one: _Computed, now_ms: int) -> tuple[Any, ...] | Non
     elif one.settled:
         version += 1
     texts = [json.dumps(value) if isinstance(value, list) else value for value in one.figures]
-    return (*texts, old.settled or one.settled, version, json.dumps(changes), now_ms)
+    return (*texts, old.settled or one.settled, version, json.dumps(changes), one.as_of_ms)
 
 
 def _note(old: _Stored, one: _Computed, version: int, now_ms: int) -> dict[str, Any]:

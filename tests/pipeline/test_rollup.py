@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from aircox_listen_stats.fields import from_ms, to_ms
-from aircox_listen_stats.models import Airing, Audience, Coverage, Session, Stream
+from aircox_listen_stats.models import Airing, Audience, Coverage, Session, SourceState, Stream
 from aircox_listen_stats.pipeline import retention, rollup
 
 from .conftest import HOUR, MINUTE, SETTINGS, T0, at
@@ -143,6 +143,36 @@ def test_nobody_listening_is_a_row_of_zeros(stream: Stream) -> None:
     refresh()
     row = Audience.objects.get()
     assert (row.sessions, row.peak, row.peak_at, row.listening_ms) == (0, 0, None, 0)
+
+
+def test_a_running_airing_is_computed_up_to_what_was_heard(stream: Stream) -> None:
+    """Those who are there were last seen by the last census; the seconds since are nobody's leaving."""
+    running = airing(0, 3600, is_running=True)
+    session(stream, -60, 595, is_open=True)
+    SourceState.objects.create(source=stream.source, heard=from_ms(at(595)))
+    refresh(now=at(600))
+    row = Audience.objects.get(airing=running)
+    assert (row.at_end, row.kept, row.left) == (1, 1, 0)
+    assert row.curve == [1.0] * 10
+    assert (row.listening_ms, to_ms(row.computed)) == (595_000, at(595))
+
+
+def test_where_nothing_was_heard_for_long_a_running_airing_goes_on_to_now(stream: Stream) -> None:
+    running = airing(0, 3600, is_running=True)
+    session(stream, -60, 100, is_open=True)
+    SourceState.objects.create(source=stream.source, heard=from_ms(at(100)))
+    cover(stream, -60, 100)
+    refresh(now=at(600))
+    row = Audience.objects.get(airing=running)
+    assert to_ms(row.computed) == at(600)
+    assert row.coverage == pytest.approx(1 / 6, abs=1e-4)
+
+
+def test_an_airing_that_began_after_the_last_census_waits_for_the_next(stream: Stream) -> None:
+    running = airing(598, 3600, is_running=True)
+    SourceState.objects.create(source=stream.source, heard=from_ms(at(595)))
+    refresh(now=at(600))
+    assert not Audience.objects.filter(airing=running).exists()
 
 
 def test_a_running_airing_is_computed_up_to_now(stream: Stream) -> None:

@@ -30,7 +30,7 @@ class Command(BaseCommand):
         ended_ms = _words.instant(options["to"], "--to") if options["to"] else now_ms
         if ended_ms <= started_ms:
             raise CommandError(f"--to ({options['to'] or 'now'}) is not later than --from ({options['from_']}).")
-        with tqdm(unit="day", disable=True if options["verbosity"] == 0 else None, file=self.stderr) as bar:
+        with tqdm(unit="step", disable=True if options["verbosity"] == 0 else None, file=self.stderr) as bar:
 
             def progress(done: int, of_all: int) -> None:
                 bar.total = of_all
