@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -124,6 +124,7 @@ class Collector:
         self._counts: dict[str, int] = {}
         self._trouble: dict[str, str] = {}
         self._stations: list[int] = []
+        self._begun_ms = self._begun_at_ms = 0
 
     # Running ------------------------------------------------------------------
 
@@ -141,19 +142,38 @@ class Collector:
         """Does what is due. One source's or one station's trouble is noted and stops nothing else."""
         close_old_connections()
         self._guard("lease", lambda: self._hold(now_ms))
-        if not self.is_active:
-            return
+        self._begun_ms, self._begun_at_ms = _monotonic_ms(), now_ms
+        with lease.writing_as(lease.COLLECTOR, self.holder):
+            for part in self._parts(now_ms):
+                if not self.is_active:
+                    return
+                part()
+                self._stay()
+
+    def _stay(self) -> None:
+        """Renews the lease between two parts of a step that takes long."""
+        if self.is_active:
+            at_ms = self._begun_at_ms + _monotonic_ms() - self._begun_ms
+            self._guard("lease", lambda: self._hold(at_ms))
+
+    def _parts(self, now_ms: int) -> Iterator[Callable[[], object]]:
+        """The works of one step, in their order."""
+        yield lambda: self._keep_streams(now_ms)
+        for ear in self.ears.values():
+            yield lambda ear=ear: self._guard(f"source {ear.name}", lambda: self._hear(ear, now_ms))
+        for station_id in self._stations:
+            yield lambda one=station_id: self._keep_timeline(one, now_ms)
+            yield lambda one=station_id: self._keep_audience(one, now_ms)
+            yield lambda one=station_id: self._guard(
+                f"live count of station {one}", lambda: self.publisher.publish(one, now_ms=now_ms)
+            )
+        yield lambda: self._keep_house(now_ms)
+
+    def _keep_streams(self, now_ms: int) -> None:
         if self._due.is_due("streams", STREAMS_EVERY_MS, now_ms) and not self._guard("streams", self._sync_streams):
             self._due.at_ms["streams"] = now_ms + 5 * MS
-        for ear in self.ears.values():
-            self._guard(f"source {ear.name}", lambda ear=ear: self._hear(ear, now_ms))
-        for station_id in self._stations:
-            self._keep_timeline(station_id, now_ms)
-            self._keep_audience(station_id, now_ms)
-            self._guard(
-                f"live count of station {station_id}",
-                lambda one=station_id: self.publisher.publish(one, now_ms=now_ms),
-            )
+
+    def _keep_house(self, now_ms: int) -> None:
         if self._due.is_due("prune", DAY_MS, now_ms):
             self._guard("retention", lambda: retention.prune(now_ms=now_ms))
         if self._due.is_due("health", HEALTH_EVERY_MS, now_ms):
@@ -177,6 +197,10 @@ class Collector:
         """Did ``work`` go well? An exception is told once per kind, without its text, which may hold anything."""
         try:
             work()
+        except lease.LeaseLost:
+            self.is_active = False
+            log.warning("Collector %s lost the lease while it worked; nothing of it was written.", self.holder)
+            return False
         except Exception as error:  # noqa: BLE001 - the collect loop: nothing may stop the others
             trouble = _place(error)
             if self._trouble.get(what) != trouble:
@@ -355,6 +379,10 @@ def _unsettled(station_id: int, now_ms: int) -> list[tuple[int, int]]:
     )
     found = spans.values_list("airing__started", "airing__ended").distinct()
     return run_together((to_ms(started), to_ms(ended)) for started, ended in found)
+
+
+def _monotonic_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
 
 
 def _place(error: BaseException) -> str:

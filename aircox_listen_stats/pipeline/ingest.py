@@ -32,7 +32,7 @@ from ..fields import from_ms, to_ms
 from ..kernel.types import ListenerMark, Observation
 from ..models import Connection, Inbox, SourceState, StaleWindow, Stream
 from ..sources.base import Census, Heard, Report
-from . import recognise, rows, secrets, stitching, streams
+from . import lease, recognise, rows, secrets, stitching, streams
 from .coverage import extend_coverage
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,9 @@ CENSUS_GRACE_MS = 1 * MS
 
 CLOCK_TOLERANCE_MS = 60 * MS
 """What was heard later than this from now was heard by a clock that was wrong."""
+
+TOTALS = "totals"
+"""Where SourceState.cursor keeps the totals of a source that knows nobody apart, by stream."""
 
 Who = stitching.Who
 
@@ -99,6 +102,7 @@ def store(report: Report, *, now_ms: int, join_ms: int = 30 * MS) -> Ingested:
     """
     _recognise(report, now_ms)
     with transaction.atomic():
+        lease.ensure()
         state = _locked_state(report.source)
         return _Ingest(report, state, streams.by_slug(), now_ms).run(join_ms)
 
@@ -159,7 +163,8 @@ class _Ingest:
         self._write(changed, new)
         stitched = stitching.restitch(self.touched, gap_ms=self.gap_ms)
         heard = [one for one in self.report.heard if one.stream in self.streams]
-        fresh = self._cover(heard, join_ms)
+        # Totals are no sessions: an airing of that hour has no audience that is known, and must not show 0.
+        fresh = self._cover(heard if self.report.totals is None else (), join_ms)
         stations = mark_stale_windows([*stitched.windows, *fresh])
         self._finish(heard)
         return Ingested(
@@ -437,6 +442,8 @@ class _Ingest:
         state, report = self.state, self.report
         if report.cursor is not None:
             state.cursor = dict(report.cursor)
+        if report.totals is not None:
+            state.cursor = {**state.cursor, TOTALS: dict(report.totals)}
         counts = dict(state.counts)
         for reason, count in report.counts.items():
             counts[reason] = counts.get(reason, 0) + count

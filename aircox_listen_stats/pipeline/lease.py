@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from django.db.models import Q
 
+from ..errors import ListenStatsError
 from ..fields import from_ms
 from ..models import Lease
 
@@ -16,6 +20,43 @@ LASTS_MS = 30_000
 
 RENEW_MS = 5_000
 """Renewed six times within its life: one slow transaction does not lose it."""
+
+
+_writer: ContextVar[tuple[str, str] | None] = ContextVar("listen_stats_writer", default=None)
+
+
+class LeaseLost(ListenStatsError):
+    """Another one has taken over: nothing may be written any more."""
+
+
+@contextmanager
+def writing_as(name: str, holder: str) -> Iterator[None]:
+    """Whatever is written inside is written only as long as the lease is ``holder``'s."""
+    token = _writer.set((name, holder))
+    try:
+        yield
+    finally:
+        _writer.reset(token)
+
+
+def is_asked_for() -> bool:
+    """Does what is written here depend on a lease? Commands and imports write without one."""
+    return _writer.get() is not None
+
+
+def ensure() -> None:
+    """To be called first in a transaction that writes; raises LeaseLost.
+
+    The lease's row stays locked up to the transaction's end, so that nobody
+    takes over in between: who slept, or computed for too long, would put
+    figures of before over those of its successor.
+    """
+    writer = _writer.get()
+    if writer is None:
+        return
+    name, holder = writer
+    if not Lease.objects.filter(pk=name, holder=holder).update(holder=holder):
+        raise LeaseLost(f"Lease {name!r} is no longer held by {holder!r}. It goes on as a standby.")
 
 
 def acquire(name: str, holder: str, *, now_ms: int) -> bool:

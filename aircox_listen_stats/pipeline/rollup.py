@@ -20,7 +20,7 @@ from ..kernel.correlate import Listening
 from ..kernel.types import Layer, RuleSet
 from ..models import Airing, Audience, Coverage, Session, SourceState, Stream
 from ..querysets import FOUR_HOURS_MS
-from . import retention, rows
+from . import lease, retention, rows
 from .lateness import knows_who_is_there, late_ms
 
 Ints = npt.NDArray[np.int64]
@@ -407,10 +407,11 @@ def _write(rule_set: str, computed: Sequence[_Computed], now_ms: int) -> int:
         if (row := _renewed(stored.get(one.airing_id, _NOTHING), one, now_ms)) is not None
     ]
     pieces = [differing[first : first + AT_ONCE] for first in range(0, len(differing), AT_ONCE)]
-    if len(pieces) == 1:
+    if len(pieces) == 1 and not lease.is_asked_for():
         _upsert(pieces[0])  # one statement is a transaction
     elif pieces:
         with transaction.atomic():
+            lease.ensure()
             for piece in pieces:
                 _upsert(piece)
     return len(differing)

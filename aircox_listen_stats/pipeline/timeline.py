@@ -21,6 +21,7 @@ from ..kernel.types import Airing as AiringSpan
 from ..kernel.types import Basis, Layer
 from ..models import Airing, MonitorWatch, OnAirChange, StaleWindow
 from ..onair import aircox
+from . import lease
 from .ingest import mark_stale, run_together
 
 __all__ = ["TimelineChange", "refresh"]
@@ -257,6 +258,7 @@ def _write(station_id: int, plan: _Plan, now_ms: int) -> TimelineChange:
         return TimelineChange()
     windows = run_together(_stale(plan, now_ms))
     with transaction.atomic():
+        lease.ensure()
         if plan.remove:
             Airing.objects.filter(pk__in=[one.id for one in plan.remove]).delete()
         for one, airing, gone in plan.update:

@@ -10,6 +10,7 @@ from django.db import transaction
 
 from ..fields import from_ms, to_ms
 from ..models import StaleWindow
+from . import lease
 from .ingest import run_together
 
 PIECE_MS = 24 * 3600 * 1000
@@ -41,6 +42,7 @@ def work_off(kind: str, station_id: int, compute: Callable[[int, int], object]) 
     for started_ms, ended_ms in spans:
         compute(started_ms, ended_ms)
     with transaction.atomic():
+        lease.ensure()
         StaleWindow.objects.filter(pk__in=taken.ids).delete()
         for row_id, ended_ms in taken.shortened.items():
             StaleWindow.objects.filter(pk=row_id).update(ended=from_ms(ended_ms))

@@ -151,6 +151,55 @@ def test_a_late_renewal_is_no_loss_unless_somebody_else_took_over(db: None) -> N
     assert not lease.renew("x", "a", now_ms=at(201), progress={})
 
 
+def test_who_lost_the_lease_while_computing_writes_no_figures(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that slept wakes up with figures of before; another one has gone on."""
+    airing(0, 60)
+    one = collector(poll(15, heard(1, 3, 15)), poll(90, heard(1, 3, 90)))
+    plain = rollup._compute
+
+    def slept(*args: Any) -> Any:
+        computed = plain(*args)
+        assert lease.acquire(lease.COLLECTOR, "another", now_ms=at(9000))
+        return computed
+
+    monkeypatch.setattr(rollup, "_compute", slept)
+    step_until(one, lambda: not one.is_active)
+    assert Audience.objects.count() == 0
+    assert StaleWindow.objects.exists()
+    assert Lease.objects.get(pk=lease.COLLECTOR).holder == "another"
+    one.close()
+    assert Lease.objects.get(pk=lease.COLLECTOR).expires == from_ms(at(9030))
+
+
+def test_who_lost_the_lease_while_hearing_stores_nothing(db: None) -> None:
+    one = collector(poll(15, heard(1, 3, 15)))
+    one.step(now_ms=at(0))
+    assert lease.acquire(lease.COLLECTOR, "another", now_ms=at(31))
+    # What was asked for is there, and the renewal is not due yet.
+    for _ in range(20):
+        one.step(now_ms=at(1))
+        time.sleep(0.01)
+    assert (one.is_active, Session.objects.count(), told(one)) == (False, 0, 0)
+    one.close()
+
+
+def test_a_step_of_long_computing_keeps_the_lease(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed_ms = [0]
+
+    def slow(*args: Any, **kwargs: Any) -> int:
+        passed_ms[0] += 20_000
+        return 0
+
+    monkeypatch.setattr(collect, "_monotonic_ms", lambda: passed_ms[0])
+    monkeypatch.setattr(timeline, "refresh", slow)
+    monkeypatch.setattr(rollup, "refresh", slow)
+    one = collector()
+    one.step(now_ms=at(0))
+    assert passed_ms[0] >= 40_000
+    assert not lease.acquire(lease.COLLECTOR, "another", now_ms=at(passed_ms[0] / 1000 + 5))
+    one.close()
+
+
 def test_callbacks_become_sessions_and_leave_the_inbox(db: None, settings: Any) -> None:
     settings.AIRCOX_LISTEN_STATS = {
         **SETTINGS,
