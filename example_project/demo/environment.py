@@ -7,12 +7,15 @@ import secrets
 import socket
 from pathlib import Path
 
-__all__ = ["MOUNTS", "folder", "free_port", "prepare", "settings"]
+__all__ = ["COUNTRIES", "MOUNTS", "folder", "free_port", "prepare", "settings"]
 
 MOUNTS = {"radio-mp3": "/live.mp3", "radio-low": "/low.mp3"}
 """Stream and mount of the demo's station."""
 
 PREFIX = "EXAMPLE_STATION_"
+
+COUNTRIES = "countries.mmdb"
+"""The country database that the demo writes into its folder."""
 
 
 def folder() -> Path:
@@ -58,7 +61,6 @@ def settings() -> dict[str, object]:
     port = os.environ.get(PREFIX + "ICECAST_PORT")
     if port is None:
         return {}
-    countries = folder() / "countries.mmdb"
     return {
         "SOURCES": {
             "icecast": {
@@ -74,7 +76,7 @@ def settings() -> dict[str, object]:
             "radio-low": {"source": "icecast", "mount": MOUNTS["radio-low"], "title": "MP3 64 kbit/s"},
         },
         "CALLBACK_TOKENS": {"icecast": os.environ.get(PREFIX + "CALLBACK_TOKEN", "")},
-        "COUNTRY_DATABASE": str(countries) if countries.exists() else None,
+        "COUNTRY_DATABASE": str(folder() / COUNTRIES),
         "MONITOR_HOOK": True,
         "LIVE": {"stale_seconds": 30},
     }

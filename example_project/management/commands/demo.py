@@ -75,6 +75,6 @@ class Command(BaseCommand):
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{connection.settings_dict['NAME']}{suffix}")
-        write_country_database(environment.folder() / "countries.mmdb")
+        write_country_database(environment.folder() / environment.COUNTRIES)
         self._tell("A new SQLite database.")
         call_command("migrate", verbosity=0)
