@@ -26,6 +26,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from django.db import transaction
+from django.db.models import F
 
 from .. import conf
 from ..fields import from_ms, to_ms
@@ -136,6 +137,14 @@ def _locked_state(source: str) -> SourceState:
         SourceState.objects.bulk_create([SourceState(source=source)], ignore_conflicts=True)
         SourceState.objects.filter(pk=source).update(source=source)
     return SourceState.objects.get(pk=source)
+
+
+def wait_for_reports() -> None:
+    """Keeps reports out until the transaction ends; to be called first in one that stitches.
+
+    What a report stored after we read, we would undo.
+    """
+    SourceState.objects.update(failures=F("failures"))
 
 
 class _Ingest:

@@ -94,6 +94,7 @@ def _restitch(station_id: int, started_ms: int, ended_ms: int) -> int:
     gap_ms = conf.get().rules().gap_seconds * MS
     for first in range(0, len(touched), LISTENERS_AT_ONCE):
         with transaction.atomic():
+            ingest.wait_for_reports()
             some = set(touched[first : first + LISTENERS_AT_ONCE])
             done = stitching.restitch(some, gap_ms=gap_ms)
             ingest.mark_stale_windows(done.windows)

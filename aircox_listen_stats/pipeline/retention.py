@@ -133,6 +133,7 @@ def _lapse(before_ms: int) -> int:
     if not touched:
         return 0
     with transaction.atomic():
+        ingest.wait_for_reports()
         lapsed = forgotten.update(ended=True)
         stitched = stitching.restitch(touched, gap_ms=conf.get().rules().gap_seconds * 1000)
         ingest.mark_stale_windows(stitched.windows)

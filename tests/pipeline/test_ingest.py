@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 import time
 from typing import Any
 
@@ -13,7 +14,7 @@ from django.db import connection
 from aircox_listen_stats.fields import to_ms
 from aircox_listen_stats.kernel.types import Address, ListenerMark, Observation
 from aircox_listen_stats.models import Connection, Coverage, Inbox, Session, SourceState, StaleWindow, Stream
-from aircox_listen_stats.pipeline import recognise, secrets
+from aircox_listen_stats.pipeline import rebuild, recognise, secrets, stitching
 from aircox_listen_stats.pipeline.ingest import store
 from aircox_listen_stats.sources.base import Heard, Report
 
@@ -255,6 +256,35 @@ def test_a_report_that_failed_leaves_no_secret_that_nobody_else_knows(
     ours = secrets.current(at(15))
     secrets.forget()
     assert secrets.current(at(15)).current == ours.current
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_report_that_comes_while_sessions_are_rebuilt_is_not_undone(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(poll(30, heard(1, 0, 30)), now_ms=at(30))
+    # Something for the rebuild to write.
+    Session.objects.update(country="XX")
+    plain = stitching._known
+    others: list[threading.Thread] = []
+
+    def meanwhile(*args: Any) -> Any:
+        if not others:
+            others.append(threading.Thread(target=told_of_the_end))
+            others[0].start()
+            others[0].join(1.5)  # it waits for us, or is done by then
+        return plain(*args)
+
+    def told_of_the_end() -> None:
+        try:
+            store(told(heard(1, 0, 60, ended=True)), now_ms=at(61))
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(stitching, "_known", meanwhile)
+    rebuild._restitch(1, T0, at(100))
+    others[0].join(30)
+    assert sessions("country") == [(0, 60, 60, "closed", "")]
 
 
 def test_callbacks_are_deleted_with_what_they_told(stream: Stream) -> None:
