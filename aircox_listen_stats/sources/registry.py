@@ -15,6 +15,7 @@ BACKENDS = {
     "icecast": "aircox_listen_stats.sources.icecast.IcecastSource",
     "urlauth": "aircox_listen_stats.sources.urlauth.UrlAuthSource",
     "accesslog": "aircox_listen_stats.sources.accesslog.AccessLogSource",
+    "hls": "aircox_listen_stats.sources.hls.HlsSource",
     "icecast_totals": "aircox_listen_stats.sources.icecast_totals.IcecastTotalsSource",
     "azuracast": "aircox_listen_stats.sources.azuracast.AzuraCastSource",
     "shoutcast": "aircox_listen_stats.sources.shoutcast.ShoutcastSource",

@@ -16,6 +16,7 @@ from aircox_listen_stats.kernel.types import ListenerMark
 from aircox_listen_stats.sources import urlauth
 from aircox_listen_stats.sources.accesslog import AccessLogSource
 from aircox_listen_stats.sources.azuracast import AzuraCastSource
+from aircox_listen_stats.sources.hls import HlsSource
 from aircox_listen_stats.sources.icecast import IcecastSource
 from aircox_listen_stats.sources.icecast_totals import IcecastTotalsSource
 from aircox_listen_stats.sources.registry import BACKENDS, backend
@@ -24,7 +25,7 @@ from aircox_listen_stats.sources.urlauth import UrlAuthSource
 from aircox_listen_stats.testing import PolledContract, PullContract, PushContract, SourceContract
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-ICECAST, AZURACAST, SHOUTCAST = DATA / "icecast", DATA / "azuracast", DATA / "shoutcast"
+ICECAST, AZURACAST, SHOUTCAST, HLS = DATA / "icecast", DATA / "azuracast", DATA / "shoutcast", DATA / "hls"
 PASSWORD = "tr0ub4dor-and-3"
 
 
@@ -134,6 +135,30 @@ class TestAccessLog(PullContract):
             closed = self.path / "closed.log"
             closed.touch(mode=0)
             yield "not ours to read", self.source(path=str(closed))
+
+
+class TestHls(TestAccessLog):
+    source_class = HlsSource
+    streams = {"/hls/live.m3u8": "live"}
+    options = {"path": str(HLS / "nginx_hls_json.log"), "start_at": "beginning", "target_seconds": 3}
+    hidden = ("127.0.4.", "hls.js", "Mozilla", "A1B2C3D4", "b-twin", "bq-77", "nginx_hls_json.log")
+
+    def test_a_socket_keeps_its_number_and_start_from_poll_to_poll(self) -> None:
+        """Its census is made of the log, which tells of each request once: nobody is told again, nor ended for good."""
+        report = self.pull(self.source())
+        again = self.pull(self.source(), report.cursor, later_ms=400)
+        assert report.more or not again.observations
+        assert not any(one.ended for one in report.observations)
+
+    def test_whoever_a_census_shows_was_seen_at_its_instant_or_later(self) -> None:
+        """Or has stopped asking since: that is what its census says, until the next request."""
+        source = self.source()
+        report = self.pull(source)
+        assert report.census is not None
+        assert report.census.streams == set(source.streams.values())
+        newest_ms = max(one.seen_ms for one in report.observations)
+        assert report.census.at_ms <= newest_ms if report.more else report.census.at_ms <= self.now_ms
+        assert all(one.client for one in report.observations)
 
 
 class TestUrlAuth(PushContract):
