@@ -36,7 +36,7 @@ from ..kernel.types import Address
 from ..models import LONG_SESSION_MS, Connection, ImportedLog, Session, StaleWindow, Stream
 from . import recognise, rows
 from .coverage import extend_coverage
-from .ingest import mark_stale
+from .ingest import mark_stale, wait_for_reports
 from .secrets import SECRET_BYTES, Secrets
 
 __all__ = ["Chunk", "ImportRefused", "Imported", "Log", "Plan", "run"]
@@ -49,8 +49,8 @@ HOLD_SECONDS = 24 * 3600
 SLACK_SECONDS = 3600
 """So far back a server's clock may be set within a log."""
 
-FLUSH_ROWS = 100_000
-"""Connections between two transactions: about a second of writing."""
+FLUSH_ROWS = 10_000
+"""Connections between two transactions: half a second, for which aircox's Monitor waits on SQLite."""
 
 COVERAGE_JOIN_MS = 3600 * MS
 """Logs of one run that follow each other within this much leave no hole: the mount was silent."""
@@ -452,6 +452,8 @@ class _Run:
             complete[slug] = done
         self.waiting = 0
         with transaction.atomic():
+            if not self.plan.dry_run:
+                wait_for_reports()
             for slug, columns in complete.items():
                 self._write(self.streams[slug], columns, safe_ms)
             if not self.plan.dry_run:

@@ -140,9 +140,10 @@ def _locked_state(source: str) -> SourceState:
 
 
 def wait_for_reports() -> None:
-    """Keeps reports out until the transaction ends; to be called first in one that stitches.
+    """Keeps reports out until the transaction ends; to be called first in one that reads and writes sessions.
 
-    What a report stored after we read, we would undo.
+    What a report stored after we read, we would undo. And SQLite refuses a
+    transaction that reads, and then finds another's writing when it writes.
     """
     SourceState.objects.update(failures=F("failures"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import os
 import random
@@ -17,7 +18,9 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 
 from aircox_listen_stats.errors import SourceUnavailable
 from aircox_listen_stats.fields import from_ms, to_ms
@@ -457,3 +460,15 @@ def test_a_hundred_thousand_lines_take_a_few_seconds(tmp_path: Path) -> None:
     took = time.process_time() - begun
     print(f"\nImport: {imported.counts['read']:,} lines, {imported.sessions:,} sessions, {took:.1f} s of this process")
     assert took < 20
+
+
+@pytest.mark.django_db(transaction=True)
+def test_beside_a_running_collector_every_transaction_writes_first(tmp_path: Path) -> None:
+    """SQLite refuses a transaction, without waiting, that has read and finds another's writing when it writes."""
+    log = written(tmp_path / "access.log", history(200))
+    with CaptureQueriesContext(connection) as asked:
+        run(log)
+    statements = [query["sql"].split()[0] for query in asked.captured_queries]
+    firsts = [after for begin, after in itertools.pairwise(statements) if begin == "BEGIN"]
+    assert firsts, "no transaction was seen"
+    assert {"SELECT"} & set(firsts) == set()
