@@ -20,9 +20,10 @@ from django.db.models import Max
 from . import conf
 from .errors import ListenStatsError, SourceUnavailable
 from .fields import from_ms, to_ms
-from .models import Coverage, Inbox, Lease, MonitorWatch, SourceState, StaleWindow, Stream
+from .models import Connection, Coverage, Inbox, Lease, MonitorWatch, SourceState, StaleWindow, Stream
 from .onair import aircox
-from .pipeline import lease
+from .pipeline import lease, rows
+from .pipeline.ingest import TOTALS
 from .sources import registry
 from .sources.base import PullSource, Report, Source
 
@@ -80,6 +81,7 @@ def examine(*, now_ms: int) -> Findings:
         ("collector", lambda: _collector(settings, now_ms)),
         ("backlog", lambda: _backlog(now_ms)),
         ("coverage", lambda: _coverage(now_ms)),
+        ("listeners", lambda: _one_listener(now_ms)),
         ("monitor hook", lambda: _hook(settings, now_ms)),
         ("live count", _channel_layer),
     )
@@ -229,8 +231,38 @@ def _one_address(subject: str, report: Report) -> Findings:
             grade=Grade.WARNING,
             subject=subject,
             text=f"{most} of {total} sockets come from one address: listeners behind it cannot be told apart.",
-            mend="If Icecast stands behind a proxy, see “Behind nginx” in docs/sources/icecast.md.",
+            mend="If Icecast stands behind a proxy, see “Behind a proxy” in docs/sources/icecast.md.",
         )
+
+
+def _one_listener(now_ms: int) -> Findings:
+    """One address with one agent that listens many times at once: a relay, or everybody behind a proxy.
+
+    Addresses are not kept: this is told from the listener keys of the sockets of the last 24 hours, the
+    excluded ones left out, and thus for callbacks and logs too.
+    """
+    slugs = dict(Stream.objects.active().values_list("id", "slug"))
+    name = rows.table(Connection)
+    found: dict[int, list[tuple[int, int]]] = {}
+    for stream_id, listening_ms, span_ms in rows.fetch(
+        f"SELECT stream_id, SUM(seen - started), MAX(seen) - MIN(started) FROM {name}"
+        " WHERE seen > %s AND exclusion = '' GROUP BY stream_id, listener",
+        [now_ms - DAY_MS],
+    ):
+        found.setdefault(stream_id, []).append((int(listening_ms), int(span_ms)))
+    for stream_id, some in sorted(found.items()):
+        total_ms = sum(listening_ms for listening_ms, _ in some)
+        most_ms, span_ms = max(some)
+        at_once = most_ms / max(1, span_ms)
+        if stream_id in slugs and at_once >= MANY_SOCKETS and most_ms * 2 > total_ms:
+            yield Finding(
+                grade=Grade.WARNING,
+                subject=f"stream {slugs[stream_id]}",
+                text=f"one address with one agent makes {most_ms / total_ms:.0%} of the last day's listening, "
+                f"{at_once:.0f} sockets at once on average: listeners behind it cannot be told apart.",
+                mend="A relay: name it in EXCLUDE['relay_networks'] and hear its own server too. "
+                "A proxy: see “Behind a proxy” in docs/sources/icecast.md.",
+            )
 
 
 def _server_clock(subject: str, url: str) -> Findings:
@@ -299,7 +331,16 @@ def _backlog(now_ms: int) -> Findings:
 
 def _coverage(now_ms: int) -> Findings:
     since_ms = now_ms - DAY_MS
+    of_totals = {state.source for state in SourceState.objects.all() if TOTALS in state.cursor}
     for stream in Stream.objects.active():
+        if stream.source in of_totals:
+            yield Finding(
+                grade=Grade.NOTE,
+                subject=f"stream {stream.slug}",
+                text="is known by totals alone: a live count, and no audience of any program.",
+                mend="A source that tells listeners apart gives both: docs/sources.",
+            )
+            continue
         spans = [
             (max(to_ms(row.started), since_ms), min(to_ms(row.ended), now_ms))
             for row in Coverage.objects.filter(stream=stream, ended__gt=from_ms(since_ms)).order_by("started")

@@ -24,6 +24,7 @@ from ..kernel.types import Layer
 from ..models import Airing, LiveState, Session, SourceState, Stream
 from ..onair import aircox
 from . import lateness, rows
+from .ingest import TOTALS
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +46,17 @@ SHOWN = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamFigures:
-    """One stream. ``listeners`` is None while its source is silent, or where it cannot be known live."""
+    """One stream. ``listeners`` is None while its source is silent, or where it cannot be known live.
+
+    ``is_total``: the server's own number of sockets; its source knows nobody
+    apart, so that twins, bots and who listens to another stream too are in it.
+    """
 
     slug: str
     title: str
     listeners: int | None
     heard_ms: int | None
+    is_total: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +93,7 @@ class LiveFigures:
                     "title": one.title,
                     "listeners": one.listeners,
                     "at": None if one.heard_ms is None else _text(one.heard_ms),
+                    "is_total": one.is_total,
                 }
                 for one in self.streams
             ],
@@ -103,9 +110,14 @@ def figures(station_id: int, *, now_ms: int) -> LiveFigures:
     states = {state.source: state for state in SourceState.objects.filter(pk__in={one.source for one in streams})}
     heard = {name: to_ms(state.heard) for name, state in states.items() if state.heard is not None}
     to_know = [stream for stream in streams if _may_be_known(stream.source, states)]
-    known = {stream.pk for stream in to_know if heard.get(stream.source, 0) > now_ms - stale_ms}
+    totals = _totals(to_know, states)
+    known = {
+        stream.pk
+        for stream in to_know
+        if heard.get(stream.source, 0) > now_ms - stale_ms and totals.get(stream.pk, 0) is not None
+    }
     is_known = bool(to_know) and len(known) == len(to_know)
-    present = _present([stream.pk for stream in to_know])
+    present = _present([stream.pk for stream in to_know if stream.pk not in totals])
     until_ms = min((heard[stream.source] + stale_ms for stream in to_know), default=now_ms) if is_known else 0
     station = aircox.log().station(station_id)
     everybody = {listener: (country, app) for _, listener, country, app in present}
@@ -114,9 +126,9 @@ def figures(station_id: int, *, now_ms: int) -> LiveFigures:
         station=station.slug if station else str(station_id),
         at_ms=now_ms,
         holds_ms=until_ms - now_ms if is_known else stale_ms,
-        listeners=len(everybody) if is_known else None,
+        listeners=len(everybody) + sum(one or 0 for one in totals.values()) if is_known else None,
         on_air=_on_air(station_id, now_ms),
-        streams=_streams(streams, present, known, heard),
+        streams=_streams(streams, present, totals, known, heard),
         countries=_ranked(Counter(country for country, _ in everybody.values())) if is_known else (),
         apps=_ranked(Counter(app for _, app in everybody.values())) if is_known else (),
     )
@@ -125,6 +137,12 @@ def figures(station_id: int, *, now_ms: int) -> LiveFigures:
 def _may_be_known(source: str, states: Mapping[str, SourceState]) -> bool:
     """False where the source only ever tells of listeners who have left."""
     return lateness.knows_who_is_there(states.get(source) or SourceState(source=source))
+
+
+def _totals(streams: list[Stream], states: Mapping[str, SourceState]) -> dict[int, int | None]:
+    """Of the streams whose source tells totals alone, how many listen; None where it left the stream out."""
+    told = {name: state.cursor[TOTALS] for name, state in states.items() if TOTALS in state.cursor}
+    return {stream.pk: told[stream.source].get(stream.slug) for stream in streams if stream.source in told}
 
 
 def _present(stream_ids: list[int]) -> list[tuple[int, int, str, str]]:
@@ -137,15 +155,20 @@ def _present(stream_ids: list[int]) -> list[tuple[int, int, str, str]]:
 
 
 def _streams(
-    streams: list[Stream], present: list[tuple[int, int, str, str]], known: set[int], heard: Mapping[str, int]
+    streams: list[Stream],
+    present: list[tuple[int, int, str, str]],
+    totals: Mapping[int, int | None],
+    known: set[int],
+    heard: Mapping[str, int],
 ) -> tuple[StreamFigures, ...]:
-    listeners = Counter(stream_id for stream_id, _ in {row[:2] for row in present})
+    listeners = {**Counter(stream_id for stream_id, _ in {row[:2] for row in present}), **totals}
     return tuple(
         StreamFigures(
             slug=stream.slug,
             title=str(stream),
-            listeners=listeners[stream.pk] if stream.pk in known else None,
+            listeners=listeners.get(stream.pk, 0) if stream.pk in known else None,
             heard_ms=heard.get(stream.source),
+            is_total=stream.pk in totals,
         )
         for stream in streams
     )

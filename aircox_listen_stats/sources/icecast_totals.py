@@ -33,9 +33,10 @@ TARGET = "/status-json.xsl"
 MAX_LISTENERS = 10**9
 """More is a broken counter."""
 
-_START = re.compile(rb'\s*\{\s*"icestats"\s*:\s*(\{?)')
-_NO_SOURCE = re.compile(rb'\s*\{\s*"icestats"\s*:\s*"server_start"\s*:[^{}\[\]]*\}\s*\}\s*')
+_START = re.compile(rb'\{\s*"icestats"\s*:\s*\{')
+_NO_SOURCE = re.compile(rb'\{\s*"icestats"\s*:\s*"server_start"\s*:[^{}\[\]]*\}\s*\}')
 _MOUNT = re.compile(rb'(?<!\\)"listeners"\s*:\s*(\d+)\s*,\s*"listenurl"\s*:\s*"((?:[^"\\]|\\.)*)"')
+_END = re.compile(rb'"dummy"\s*:\s*null\s*\}\s*(?:\]\s*)?\}\s*\}')
 _ONE_SOURCE = re.compile(rb'(?<!\\)"listenurl"\s*:')
 
 
@@ -70,8 +71,8 @@ def _sources_of_broken(page: bytes) -> Iterable[tuple[str, int]]:
     page = page.strip()
     if _NO_SOURCE.fullmatch(page):
         return []
-    start = _START.match(page)
-    if start is None or not page.endswith(b"}}"):
+    is_whole = any(end.end() == len(page) for end in _END.finditer(page))
+    if _START.match(page) is None or not is_whole:
         raise MalformedRecord("not_json", "The page is not JSON, and not Icecast's status either.")
     found = _MOUNT.findall(page)
     if not found or len(found) != len(_ONE_SOURCE.findall(page)):
