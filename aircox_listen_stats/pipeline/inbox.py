@@ -58,6 +58,8 @@ def report(source: Any, cursor: Mapping[str, Any], *, now_ms: int) -> Report | N
     if not waiting and not only_told:
         return None
     received = [to_ms(one.received) for one in waiting]
+    if len(waiting) == BATCH:
+        now_ms = min(now_ms, max(received))  # what came later is not read yet
     return Report(
         source=source.name,
         observations=observations,

@@ -100,6 +100,58 @@ def test_a_source_that_is_only_told_who_left_never_says_nobody(stream: Stream, s
     assert now(22).listeners == 1
 
 
+def test_the_count_is_unknown_until_a_backlog_of_callbacks_is_worked_off(
+    stream: Stream, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector was down for an hour: most of those it remembers have left, which it has yet to read."""
+    settings.AIRCOX_LISTEN_STATS = {**SETTINGS, "SOURCES": {"ice": {"backend": "urlauth"}}}
+    monkeypatch.setattr(inbox, "BATCH", 2)
+    source = UrlAuthSource("ice", {"/live.mp3": "live"}, {})
+    mark = {"previous": None, "country": "", "app": "", "exclusion": "", "rule": ""}
+
+    def callback(seconds: float, client: int, **payload: Any) -> None:
+        payload |= {"stream": "live", "client": str(client), "mark": {**mark, "listener": client}}
+        Inbox.objects.create(source="ice", received=from_ms(at(seconds)), payload=payload)
+
+    def drain(seconds: float) -> None:
+        state = SourceState.objects.filter(pk="ice").first()
+        report = inbox.report(source, state.cursor if state else {}, now_ms=at(seconds))
+        assert report is not None
+        store(report, now_ms=at(seconds))
+
+    for client in (1, 2):
+        callback(client, client, action="listener_add", duration_s=None)
+    drain(5)
+    drain(6)
+    assert now(7).listeners == 2
+    for client in (1, 2):
+        callback(600 + client, client, action="listener_remove", duration_s=600)
+    callback(700, 3, action="listener_add", duration_s=None)
+    assert now(3600).listeners is None
+    drain(3600)
+    assert now(3601).listeners is None, "there is more to read"
+    drain(3601)
+    assert now(3602).listeners == 1
+
+
+def test_a_listener_in_a_gap_of_a_session_is_not_there(stream: Stream) -> None:
+    store(poll(100, heard(1, 0, 100)), now_ms=at(100))
+    store(poll(115), now_ms=at(115))
+    assert now(116).listeners == 0
+    store(poll(200, heard(2, 190, 200, who=1)), now_ms=at(200))
+    assert Session.objects.count() == 1
+    assert now(201).listeners == 1
+
+
+def test_after_an_hour_without_a_collector_nobody_of_before_is_shown(stream: Stream) -> None:
+    store(poll(100, heard(1, 0, 100), heard(2, 0, 100)), now_ms=at(100))
+    assert now(3700).listeners is None
+    store(told(heard(3, 3690, 3690)), now_ms=at(3700))  # a callback of the same server comes first
+    assert now(3700).listeners is None
+    store(poll(3710, heard(2, 0, 3710), heard(3, 3690, 3710)), now_ms=at(3710))
+    assert now(3711).listeners == 2
+
+
 def test_the_frame_says_until_when_it_holds(stream: Stream) -> None:
     store(poll(15), now_ms=at(15))
     assert now(20).holds_ms == 55_000
