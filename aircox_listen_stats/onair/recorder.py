@@ -16,6 +16,7 @@ import datetime as dt
 import logging
 import math
 import os
+import re
 import threading
 import time
 from collections import deque
@@ -61,6 +62,8 @@ STATEMENT_TIMEOUT_MS = 3_000
 WORTH_ANOTHER_TRY = (OperationalError, InterfaceError, ProgrammingError)
 """The database is locked, away, or not migrated yet."""
 TITLE_LENGTH = 255
+PATH = re.compile(r"\s*(?:file:|/[^/]+/|[A-Za-z]:\\)")
+"""How a path begins: on this server, as an address, or on the machine where the file was made."""
 SOURCE_LENGTH = 64
 STATUS_LENGTH = 16
 
@@ -332,8 +335,8 @@ class Recorder:
             seen=seen,
             status=_text(tick.status, STATUS_LENGTH),
             remaining_ms=remaining_ms,
-            title=_text(tick.title, TITLE_LENGTH),
-            artist=_text(tick.artist, TITLE_LENGTH),
+            title=_name(tick.title),
+            artist=_name(tick.artist),
             is_live=not tick.uri,
         )
         air.change_written_ms = tick.at_ms
@@ -347,7 +350,7 @@ class Recorder:
         change.seen = from_ms(tick.at_ms)
         change.remaining_ms = remaining_ms
         air.was_running = air.was_running or bool(remaining_ms)
-        title, artist = _text(tick.title, TITLE_LENGTH), _text(tick.artist, TITLE_LENGTH)
+        title, artist = _name(tick.title), _name(tick.artist)
         renamed = change.is_live and (change.title, change.artist) != (title, artist)
         if renamed:
             change.title, change.artist = title, artist
@@ -403,6 +406,12 @@ def _went_back(change: OnAirChange | None, at_ms: int) -> bool:
 def _text(value: Any, length: int) -> str:
     """Text that every database takes: PostgreSQL refuses NUL, and half of a surrogate pair."""
     return str(value).replace("\0", "").encode("utf-8", "replace").decode()[:length]
+
+
+def _name(value: Any) -> str:
+    """A title or an artist; '' for a path, which some encoders write there."""
+    text = _text(value, TITLE_LENGTH)
+    return "" if PATH.match(text) else text
 
 
 def _aware(instant: Any) -> dt.datetime | None:

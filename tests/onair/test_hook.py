@@ -234,6 +234,20 @@ def test_no_path_reaches_the_database_or_the_log(
     assert not any("secret" in message for message in ours)
 
 
+@pytest.mark.parametrize("uri", ["/srv/secret-place/one.mp3", None])
+@pytest.mark.parametrize("title", ["/srv/secret-place/one.mp3", "file:///srv/secret-place/one.mp3"])
+def test_a_file_whose_title_is_its_path_has_no_title(
+    studio: Studio, mixer: Mixer, hooked: type, recorder: Recorder, clock: Clock, uri: str | None, title: str
+) -> None:
+    """Encoders write the file's name into its title; on a page of the station it would tell a server path."""
+    mixer.air(mixer.playlist, uri or "", NOON, remaining=100.0)
+    mixer.playlist.uri, mixer.playlist.title, mixer.playlist.artist = uri, title, title
+    monitor = make_monitor(mixer)
+    ticks(monitor, 8, lambda: clock.forward(1))
+    drained(recorder)
+    assert "secret" not in str(OnAirChange.objects.values().get())
+
+
 def test_the_queue_is_bounded_and_loses_its_oldest(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
     monkeypatch.setattr(recorder, "_start", lambda: None)
