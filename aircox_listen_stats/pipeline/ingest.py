@@ -195,7 +195,11 @@ class _Ingest:
         for one in open_ones:
             by_client[one.client].append(one)
         sockets = {one.id: one for one in open_ones}
-        unmet = {one.client for one in told if one.client is not None and _match(by_client[one.client], one) is None}
+        unmet = {
+            one.client
+            for one in told
+            if one.client is not None and _match(by_client[one.client], one, self.state.census.get("*", 0)) is None
+        }
         for one in _sockets_in("source = %s AND client IN ({values})", [self.report.source], unmet):
             if one.id not in sockets:
                 sockets[one.id] = one
@@ -206,7 +210,7 @@ class _Ingest:
         for one in told:
             if one.client is None:
                 lines.append(one)
-            elif (socket := _match(by_client[one.client], one)) is not None:
+            elif (socket := _match(by_client[one.client], one, self.state.census.get("*", 0))) is not None:
                 self._merge(socket, one)
             else:
                 unmarked.append(one)
@@ -226,7 +230,7 @@ class _Ingest:
         listeners = self._listeners(unmet, marks)
         for one, mark, listener in zip(unmet, marks, listeners, strict=True):
             assert one.client is not None
-            socket = _match(by_client[one.client], one)
+            socket = _match(by_client[one.client], one, self.state.census.get("*", 0))
             if socket is not None:  # told twice in this report
                 self._merge(socket, one)
                 continue
@@ -511,12 +515,18 @@ def run_together(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _match(candidates: Iterable[Socket], one: Observation) -> Socket | None:
-    """The socket that ``one`` tells of: the nearest start, the earlier of two as near."""
+def _match(candidates: Iterable[Socket], one: Observation, restarted_ms: int) -> Socket | None:
+    """The socket that ``one`` tells of: the nearest start, the earlier of two as near.
+
+    Numbers begin again when the server restarts (``restarted_ms``; 0: it did
+    not): a socket that was sighted before is none that is seen after.
+    """
     near = [
         socket
         for socket in candidates
-        if (not one.start_known and not socket.ended) or abs(socket.started_ms - one.started_ms) <= SAME_START_MS
+        if ((not one.start_known and not socket.ended) or abs(socket.started_ms - one.started_ms) <= SAME_START_MS)
+        and not (socket.started_ms < socket.seen_ms < restarted_ms <= one.seen_ms)
+        and not (one.started_ms < one.seen_ms < restarted_ms <= socket.seen_ms)
     ]
     return min(near, key=lambda socket: (abs(socket.started_ms - one.started_ms), socket.started_ms), default=None)
 
