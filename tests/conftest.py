@@ -154,9 +154,13 @@ def asgi_server() -> Iterator[Callable[..., asgi.AsgiServer]]:
         one.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A running Chromium; each test opens its own context in it."""
+    """A running Chromium; each test opens its own context in it.
+
+    Not for the whole run: Playwright keeps an event loop running in this
+    thread, beside which no asynchronous test can run.
+    """
     with chromium.browser() as running:
         yield running
 
