@@ -41,7 +41,7 @@ _NO_SOURCE = (b"Source does not exist", b"mount does not exist")
 """What the 400 page of ``listclients`` says of a mount without a source: Icecast's words, icecast-kh's."""
 
 EDGE_DIGITS = 8
-"""Of the digest that names an edge in front of its client numbers; it tells no address."""
+"""Of the digests that name an edge and its run in front of its client numbers; they tell no address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,7 +365,7 @@ class IcecastSource(PolledSource):
                 stream=one.stream,
                 started_ms=one.started_s * MS,
                 seen_ms=max(one.seen_ms, one.started_s * MS),
-                client=_numbered(around.edge, client),
+                client=_numbered(around, client),
                 address=one.address,
                 start_known=one.start_known,
                 identity_known=not urlauth.is_within(one.address.ip, self.trusted_proxies),
@@ -384,7 +384,9 @@ class IcecastSource(PolledSource):
         return Report(
             source=self.name,
             observations=observations,
-            census=Census(streams=frozenset(slugs), at_ms=at_ms, server=_run(rounds)),
+            census=Census(
+                streams=frozenset(slugs), at_ms=at_ms, server="" if rounds[0].edge.prefix else rounds[0].server
+            ),
             heard=[Heard(stream=slug, started_ms=since_ms, ended_ms=at_ms) for slug in slugs],
             cursor={"at_ms": at_ms, **_memory(rounds)},
             counts=counts,
@@ -395,16 +397,15 @@ def _edge_name(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()[:EDGE_DIGITS]
 
 
-def _numbered(edge: _Edge, client: str) -> str:
-    return f"{edge.prefix}:{client}" if edge.prefix else client
+def _numbered(around: _Round, client: str) -> str:
+    """The client's number; of several edges, apart from every other edge's and from other runs of its own.
 
-
-def _run(rounds: Sequence[_Round]) -> str:
-    """Names the run of the server; of several edges, of all of them: it changes when one restarts."""
-    if not rounds[0].edge.prefix:
-        return rounds[0].server
-    told = "\n".join(sorted(f"{around.edge.prefix} {around.server}" for around in rounds))
-    return hashlib.sha256(told.encode()).hexdigest()
+    A census has but one run of its server, and the restart of one edge must not end the listeners of the others.
+    """
+    if not around.edge.prefix:
+        return client
+    run = hashlib.sha256(around.server.encode()).hexdigest()[:EDGE_DIGITS]
+    return f"{around.edge.prefix}.{run}:{client}"
 
 
 def _placed(slugs: Sequence[str], sourceless: set[str]) -> tuple[str, bool]:

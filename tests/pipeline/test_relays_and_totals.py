@@ -90,6 +90,23 @@ def test_edges_add_up_in_the_tables_and_one_that_is_down_ends_nobody(stream: Str
     assert Connection.objects.count() == 2
 
 
+def test_the_restart_of_one_edge_ends_its_own_listeners_alone(stream: Stream, settings: Any) -> None:
+    polled = of(
+        settings,
+        {"backend": "icecast", "urls": ["http://one.localhost:8000", "http://two.localhost:8000"], "password": "x"},
+    )
+    one = PretendIcecast({"/live.mp3": [(1, 90, "192.0.2.1")]})
+    two = PretendIcecast({"/live.mp3": [(1, 90, "192.0.2.2")]})
+    polled.transport = PretendEdges(one=one, two=two)
+    report = polled.pull({}, now_ms=at(15))
+    store(report, now_ms=at(15))
+    one.mounts["/live.mp3"] = [(1, 105, "192.0.2.1")]
+    two.server, two.mounts["/live.mp3"] = "run 2", [(1, 2, "192.0.2.3")]
+    store(polled.pull(dict(report.cursor or {}), now_ms=at(30)), now_ms=at(30))
+    assert sorted(Connection.objects.values_list("ended", flat=True)) == [False, False, True]
+    assert live.figures(1, now_ms=at(31)).listeners == 2
+
+
 def examined(now_ms: int) -> list[doctor.Finding]:
     return list(doctor._one_listener(now_ms))
 

@@ -79,7 +79,7 @@ def test_one_edge_that_fails_fails_the_poll_and_nobody_leaves() -> None:
         edges(one=one, two=other).pull({}, now_ms=NOW_MS)
 
 
-def test_the_restart_of_one_edge_changes_the_run_and_keeps_the_other_edges_clients() -> None:
+def test_the_restart_of_one_edge_gives_it_new_numbers_and_keeps_the_other_edges_clients() -> None:
     one, other = two()
     polled = edges(one=one, two=other)
     first = polled.pull({}, now_ms=NOW_MS)
@@ -88,7 +88,10 @@ def test_the_restart_of_one_edge_changes_the_run_and_keeps_the_other_edges_clien
     second = polled.pull(dict(first.cursor or {}), now_ms=NOW_MS + 15_000)
     assert first.census is not None
     assert second.census is not None
-    assert second.census.server != first.census.server
+    assert first.census.server == second.census.server == ""
+    numbers = [{one.address.ip: one.client for one in report.observations} for report in (first, second)]
+    assert numbers[0]["192.0.2.1"] == numbers[1]["192.0.2.1"]
+    assert numbers[0]["192.0.2.3"] != numbers[1]["192.0.2.3"]
     # The moved one stays on its stream and keeps its start; the other edge's number 1 is another client.
     assert told(second) == {("live", 50, "192.0.2.1"), ("live", -12, "192.0.2.3")}
 
