@@ -46,7 +46,7 @@ def _leave(kind: str, name: str) -> None:
     if kind == "postgresql":
         from tests.parts import postgres
 
-        _administer(f'DROP DATABASE IF EXISTS "{name}"')
+        _administer(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         postgres.stop()
 
 

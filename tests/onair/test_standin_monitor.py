@@ -275,10 +275,8 @@ class TestScript:
         diffusion = studio.diffusion(episode, NOON + timedelta(hours=4))
         rundown = [self.cut(studio, night, f"hour-{hour:02}.mp3", hour * 3600, 3600) for hour in range(16)]
         streamer = ScriptedStreamer(studio.station, rundown, clock, seconds_of={studio.path("show.mp3"): 3500})
-        began = time.perf_counter()
         ticks(make_monitor(streamer, clock=clock), 16 * 60, lambda: clock.forward(minutes=1))
         heard = [row.sound for row in studio.rows(Log.TYPE_ON_AIR)]
-        assert time.perf_counter() - began < 30
         # The fourth hour begins in the same tick as the diffusion is started, and is heard first.
         assert [sound.name for sound in heard if sound != show] == [f"hour-{hour:02}.mp3" for hour in range(16)]
         (started,) = studio.rows(Log.TYPE_START)
