@@ -250,8 +250,8 @@ def _asgi() -> Iterator[CheckMessage]:
     if not getattr(django_settings, "ASGI_APPLICATION", None):
         yield Warning(
             "ASGI_APPLICATION is not set: there are no websockets, and the live count is polled as JSON.",
-            hint="aircox ships no ASGI entry; README.md has one of six lines. If polling is what you want, "
-            "silence this check.",
+            hint="aircox has no ASGI entry. Set it to 'aircox_listen_stats.asgi.application'. "
+            "If polling is what you want, silence this check.",
             id=_id("W001"),
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import ipaddress
 import zoneinfo
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -20,6 +21,7 @@ from django.core.signals import setting_changed
 from django.dispatch import receiver
 
 from .errors import ConfigurationError
+from .kernel.exclusions import ExclusionRules
 from .kernel.types import RuleSet
 
 NAME = "AIRCOX_LISTEN_STATS"
@@ -103,7 +105,7 @@ class Settings:
     keep_sessions_days: int = 400
     keep_connections_hours: int = 48
     settle_after_hours: float | None = None  # default: what the station's sources need
-    minimum_cell: int = 0  # counts below this are hidden in public and in exports
+    minimum_cell: int = 0  # counts from 1 to one below it are left empty in CSV and JSON; pages show all
     callback_tokens: Mapping[str, str] = field(default_factory=dict)  # source -> token in its callback URL
 
     @property
@@ -239,4 +241,25 @@ def _cross_check(result: Settings) -> None:
         raise ConfigurationError(
             f"TIME_ZONE {result.time_zone!r} is not in the time zone database. Example: 'Europe/Brussels'."
         ) from None
+    _check_networks(result)
     result.rules()
+
+
+def _check_networks(result: Settings) -> None:
+    """Refuses here what would else fail each time that a listener is heard."""
+    try:
+        ExclusionRules.compiled(
+            staff_networks=result.exclude.staff_networks,
+            relay_networks=result.exclude.relay_networks,
+            monitor_agents=result.exclude.monitor_agents,
+        )
+    except (ValueError, AttributeError) as error:
+        raise ConfigurationError(f"EXCLUDE: {error}") from None
+    for network in result.trusted_proxies:
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError:
+            raise ConfigurationError(
+                f"TRUSTED_PROXIES: {network!r} is no network. Write an address or a network such as "
+                "'192.0.2.0/24' or '2001:db8::/32'."
+            ) from None

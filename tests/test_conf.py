@@ -47,6 +47,9 @@ def test_a_stream_and_its_source_are_read_with_their_types() -> None:
         ({"BROADCAST_DAY_STARTS": "4 o'clock"}, ["4 o'clock", "'04:00'"]),
         ({"TIME_ZONE": "Europe/Brusels"}, ["Europe/Brusels", "Europe/Brussels"]),
         ({"RULE_SET": "mine"}, ["'mine'", "triton"]),
+        ({"EXCLUDE": {"staff_networks": ["192.0.2.0/33"]}}, ["EXCLUDE", "192.0.2.0/33", "'192.0.2.0/24'"]),
+        ({"EXCLUDE": {"monitor_agents": ["…"]}}, ["EXCLUDE"]),
+        ({"TRUSTED_PROXIES": ["proxy.example.org"]}, ["TRUSTED_PROXIES", "proxy.example.org", "'192.0.2.0/24'"]),
         ({"RULE_SETS": {"mine": {"minimum": 3}}}, ["'minimum'", "minimum_seconds"]),
     ],
 )

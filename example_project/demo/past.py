@@ -58,7 +58,7 @@ def build(folder: Path, now: dt.datetime, zone: zoneinfo.ZoneInfo, tell: Callabl
         (mount, SHARES[slug]) for slug, mount in MOUNTS.items()
     ])  # fmt: skip
     tell(f"{lines:,} lines of an Icecast's access log; importing them")
-    call_command("listen_stats_import", str(log), "--source", "icecast")
+    call_command("listen_stats_import", str(log))
     tell("Laying the listening over what was on air")
     call_command("listen_stats_rebuild", "--from", first.isoformat(), "--to", now.isoformat())
     gone = year.forget_old_logs(now)

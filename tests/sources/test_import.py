@@ -409,6 +409,7 @@ def test_the_command_maps_mounts_and_takes_local_times(tmp_path: Path) -> None:
         (["--stream", "live=x"], "names no mount"),
         (["--stream", "live=/x", "--stream", "ogg=/x"], "two streams"),
         (["--from", "yesterday"], "--from is 'yesterday'"),
+        (["--source", "icecast"], "would be counted twice"),
     ],
 )
 def test_the_command_refuses_with_what_to_write_instead(arguments: list[str], told: str) -> None:

@@ -62,7 +62,7 @@ class Command(BaseCommand):
         started = time.monotonic()
         try:
             plan = importing.Plan(
-                source=options["source"],
+                source=_name(options["source"]),
                 mounts=_mounts(options["stream"]),
                 replace=options["replace"],
                 from_ms=_instant(options["from_"], "--from"),
@@ -115,6 +115,16 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"{imported.straddling} sessions of other sources go on beyond these logs and were left whole."
             )
+
+
+def _name(source: str) -> str:
+    """The name of the import. A live source's own would hide from us that it told of the same listening."""
+    if source in conf.get().sources:
+        raise CommandError(
+            f"--source is {source!r}, which is a source of SOURCES: what it heard and what the log tells of the same "
+            f"listening would be counted twice. Take another name, or leave the option out ({DEFAULT_SOURCE!r})."
+        )
+    return source
 
 
 def _mounts(given: list[str]) -> dict[str, str]:
