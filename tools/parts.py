@@ -58,6 +58,12 @@ PARTS = {
             purpose="sounds to play and players that listen",
         ),
         Part(
+            name="nginx",
+            packages=("nginx-light",),
+            programs=("nginx",),
+            purpose="a real web server that serves HLS and logs who fetches it",
+        ),
+        Part(
             name="redis",
             packages=("redis-server",),
             programs=("redis-server", "valkey-server"),

@@ -423,6 +423,7 @@ class _Hearing(Hearing):
         self.newest_ms = 0
         self.told: dict[int, tuple[Stretch, Address, bool]] = {}
         self._known: dict[tuple[str, str], tuple[str, bool]] = {}
+        self._visitors: dict[tuple[str, ...], str] = {}
 
     def hear(self, line: bytes) -> None:
         self.counts["read"] += 1
@@ -453,12 +454,12 @@ class _Hearing(Hearing):
         return Address(ip=found[0], agent=said.address.agent), found[1]
 
     def _fetch(self, said: HlsLine, part: Part, address: Address) -> Fetch:
-        if said.session:
-            who = f"session\0{said.session}"
-        else:
-            who = f"address\0{normalise_ip(address.ip)}\0{normalise_agent(address.agent)}"
+        seen = (part.stream, said.session) if said.session else (part.stream, address.ip, address.agent)
+        visitor = self._visitors.get(seen)
+        if visitor is None:
+            visitor = self._visitors[seen] = _visitor(part.stream, said.session, address)
         return Fetch(
-            visitor=_visitor(f"{part.stream}\0{who}"),
+            visitor=visitor,
             is_named=bool(said.session),
             stream=part.stream,
             # A slow transfer began earlier; no more than a window, so that lines stay nearly in order.
@@ -497,9 +498,13 @@ class _Hearing(Hearing):
         )
 
 
-def _visitor(who: str) -> str:
+def _visitor(stream: str, session: str, address: Address) -> str:
     """Who asks, as a key that is kept while the stretch may go on, under a secret that no database holds."""
-    return hashlib.blake2b(who.encode("utf-8", "surrogatepass"), key=_secret(), digest_size=12).hexdigest()
+    who = f"session\0{session}"
+    if not session:
+        who = f"address\0{normalise_ip(address.ip)}\0{normalise_agent(address.agent)}"
+    told = f"{stream}\0{who}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(told, key=_secret(), digest_size=12).hexdigest()
 
 
 @lru_cache(maxsize=1)
