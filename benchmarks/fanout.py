@@ -111,7 +111,7 @@ FULL = (
     ),
     Round(server="uvicorn", clients=HELD_CLIENTS, peers=()),
     Round(server="daphne", clients=SMALL_CLIENTS),
-    Round(server="daphne", clients=FULL_CLIENTS),
+    Round(server="daphne", clients=FULL_CLIENTS, must_p99=MUST_P99_RATIO),
     Round(server="daphne", clients=HELD_CLIENTS, peers=()),
 )
 QUICK = (

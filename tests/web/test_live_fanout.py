@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -164,3 +166,117 @@ async def test_a_coroutine_begun_by_hand_keeps_its_answers_and_its_errors():
     socket.offer(Message(type="websocket.send", text=""), now=0.0)
     await socket.task
     assert steps == ["answer", "seen"]
+
+
+class Transport:
+    """A Twisted transport whose client takes ``room`` bytes more."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.taken = b""
+        self.dataBuffer = b""
+        self.offset = 0
+        self._tempDataBuffer: list[bytes] = []
+        self.aborted = 0
+
+    def writeSomeData(self, some: bytes) -> int | Exception:
+        if self.room < 0:
+            return ConnectionError("gone")
+        part = some[: self.room]
+        self.taken += part
+        self.room -= len(part)
+        return len(part)
+
+    def write(self, some: bytes) -> None:
+        self._tempDataBuffer.append(some)
+
+    def drain(self) -> None:
+        self.taken += b"".join(self._tempDataBuffer)
+        self._tempDataBuffer = []
+
+    def abortConnection(self) -> None:
+        self.aborted += 1
+
+
+class Websocket:
+    """Daphne's websocket, as far as the fan-out knows it; ``framed`` counts the frames that were made."""
+
+    STATE_OPEN = 3
+    framed = 0
+
+    def __init__(self, room: int = 1_000_000) -> None:
+        self.state = self.STATE_OPEN
+        self.transport = Transport(room)
+        self.factory = self
+
+    def prepareMessage(self, payload: bytes, *, doNotCompress: bool) -> SimpleNamespace:
+        type(self).framed += 1
+        assert doNotCompress
+        return SimpleNamespace(payloadHybi=b"<" + payload + b">")
+
+    def sendPreparedMessage(self, prepared: object) -> None:
+        raise AssertionError("the transport is written to directly")
+
+
+def on_daphne(circle: Circle, room: int = 1_000_000) -> tuple[Websocket, Socket, list[str]]:
+    async def handle_reply(websocket: Websocket, message: Message) -> None:
+        raise AssertionError("daphne would frame it anew")
+
+    websocket, dropped = Websocket(room), []
+    socket = Socket(partial(handle_reply, websocket), drop=lambda: dropped.append("dropped"))
+    circle.welcome(socket)
+    return websocket, socket, dropped
+
+
+async def test_on_daphne_a_message_is_framed_once_for_all(monkeypatch):
+    monkeypatch.setattr(Websocket, "framed", 0)
+    circle = Circle()
+    websockets = [on_daphne(circle)[0] for _ in range(50)]
+    await tell(circle, "one", 10.0)
+    assert {one.transport.taken for one in websockets} == {b"<one>"}
+    assert Websocket.framed == 1
+
+
+async def test_on_daphne_a_frame_is_never_cut_nor_overtaken():
+    circle = Circle()
+    websocket, socket, dropped = on_daphne(circle, room=3)
+    await tell(circle, "one", 10.0)
+    assert websocket.transport.taken == b"<on"
+    assert socket.is_blocked
+    await tell(circle, "two", 12.0)
+    await tell(circle, "three", 14.0)
+    websocket.transport.drain()
+    websocket.transport.room = 100
+    await circle.send(now=16.0)
+    assert websocket.transport.taken == b"<one><three>"
+    assert (socket.is_blocked, dropped) == (False, [])
+
+
+async def test_on_daphne_a_client_that_takes_nothing_is_dropped():
+    circle = Circle()
+    websocket, socket, dropped = on_daphne(circle, room=3)
+    await tell(circle, "one", 10.0)
+    await circle.send(now=10.0 + fanout.DROP_SECONDS - 0.1)
+    assert not socket.gone
+    await circle.send(now=10.0 + fanout.DROP_SECONDS)
+    assert (socket.gone, dropped, websocket.transport.aborted) == (True, ["dropped"], 1)
+
+
+@pytest.mark.parametrize("how", ["closed", "broken"])
+async def test_on_daphne_a_client_that_left_is_gone(how):
+    circle = Circle()
+    websocket, socket, _ = on_daphne(circle)
+    if how == "closed":
+        websocket.state = 0
+    else:
+        websocket.transport.room = -1
+    await tell(circle, "one", 10.0)
+    assert socket.gone
+
+
+def test_another_server_s_send_is_left_as_it_is():
+    async def send(message: Message) -> None:
+        raise AssertionError("not now")
+
+    assert Socket(partial(send, object()), drop=lambda: None)._daphne is None
+    assert Socket(send, drop=lambda: None)._daphne is None

@@ -153,9 +153,10 @@ async def test_a_client_that_never_reads_delays_nobody(web_server, station):
         one.close()
 
 
-async def test_uvicorn_drops_a_client_that_takes_nothing_while_others_go_on(station, asgi_server, child_environment):
+@pytest.mark.parametrize("name", SERVERS)
+async def test_a_client_that_takes_nothing_is_dropped_while_others_go_on(name, station, asgi_server, child_environment):
     # Titles of this size fill the kernel's buffers within a few frames.
-    server = asgi_server("tests.web.live_slow:application", server="uvicorn", environment=child_environment)
+    server = asgi_server("tests.web.live_slow:application", server=name, environment=child_environment)
     await sync_to_async(_store_large)(station, 1)
     async with connect(server.ws_url + PATH, max_size=None) as client:
         await told(client)
