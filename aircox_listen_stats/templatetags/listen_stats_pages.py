@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from django.template.defaultfilters import date, floatformat
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
 from aircox_listen_stats.fields import from_ms
@@ -70,6 +72,13 @@ def clock_length(value: float) -> str:
     """Minutes as a player shows them: ``3:42``."""
     seconds = round(value * SECONDS_PER_MINUTE)
     return f"{seconds // SECONDS_PER_MINUTE}:{seconds % SECONDS_PER_MINUTE:02d}"
+
+
+@register.filter
+def ago(at: dt.datetime, now: dt.datetime) -> str:
+    """How long ago: ``12 s``, from a minute on as Django says it: ``3 minutes``."""
+    seconds = max(int((now - at).total_seconds()), 0)
+    return _("%(seconds)s s") % {"seconds": seconds} if seconds < SECONDS_PER_MINUTE else timesince(at, now)
 
 
 @register.filter

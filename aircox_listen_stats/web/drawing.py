@@ -23,6 +23,12 @@ TICKS = 4
 BAR_FILL = 0.72
 """Share of its place that a bar fills; the rest is air."""
 
+WIDEST_BAR = 0.08
+"""Share of the drawing that a bar fills at most: a single diffusion is no wall."""
+
+SPARK_PLACES = 6
+"""Places of a sparkline at least, so that one diffusion stays a thin bar."""
+
 CURVE_WIDTH = 1000
 """Units across the curve's own coordinates; the browser stretches them."""
 
@@ -147,7 +153,7 @@ def bars(lines: Iterable[DiffusionLine]) -> BarChart:
 def sparkline(sparks: Sequence[Spark]) -> tuple[Mark, ...]:
     """Thin bars of the averages, the highest filling the height; nothing for what is unknown."""
     highest = max((spark.average or 0 for spark in sparks), default=0) or 1
-    place = 1 / max(len(sparks), 1)
+    place = 1 / max(len(sparks), SPARK_PLACES)
     return tuple(
         _mark(number * place, place * BAR_FILL, 1 - spark.average / highest, spark.average / highest)
         for number, spark in enumerate(sparks)
@@ -201,10 +207,11 @@ def _round_up(step: float) -> int:
 def _bar(line: DiffusionLine, left: float, place: float, top: int) -> Bar:
     mean = line.figures.average if line.figures else None
     peak = line.figures.peak if line.figures else None
+    width = min(place * BAR_FILL, WIDEST_BAR)
     return Bar(
         line=line,
-        left=percent(left + place * (1 - BAR_FILL) / 2),
-        width=percent(place * BAR_FILL),
+        left=percent(left + (place - width) / 2),
+        width=percent(width),
         place_left=percent(left),
         place_width=percent(place),
         top=None if mean is None else percent(1 - mean / top),

@@ -27,6 +27,7 @@ pytestmark = [
 
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 WEEKS = 14
+HIGHEST_TRACK = 90  # px: three lines and their air
 
 
 @pytest.fixture
@@ -113,6 +114,14 @@ def test_the_curve_can_be_walked_by_keys_and_by_touch(opened, addresses):
     expect(readout).to_contain_text("20:01 ·")
     page.locator(".ls-drawn .u-over").tap(position={"x": 40, "y": 60})
     expect(readout).to_contain_text(re.compile(r"^20:0[5-9] · [\d.]+ listening"))
+
+
+def test_on_a_phone_a_track_takes_few_lines(opened, addresses):
+    page = opened("phone")
+    page.goto(addresses["diffusion"])
+    heights = page.locator("tr.ls-track").evaluate_all("rows => rows.map((row) => row.offsetHeight)")
+    assert heights
+    assert max(heights) <= HIGHEST_TRACK
 
 
 def test_without_a_script_the_curve_is_a_drawing_and_a_table(opened, addresses, shots_folder):

@@ -8,6 +8,7 @@ import re
 import pytest
 from django.test import override_settings
 from django.urls import reverse
+from django.utils import translation
 
 from aircox_listen_stats import conf
 from aircox_listen_stats.fields import to_ms
@@ -18,6 +19,7 @@ from aircox_listen_stats.reports.program import PAGE_DIFFUSIONS, program_audienc
 from aircox_listen_stats.reports.programs import program_list
 from aircox_listen_stats.reports.query import ReportQuery
 from aircox_listen_stats.reports.status import Health, status
+from aircox_listen_stats.templatetags import listen_stats_pages
 from aircox_listen_stats.web import asking, drawing
 from tests.web import stations
 from tests.web.stations import HOUR, MINUTE, NOW, WEEK, local
@@ -489,6 +491,30 @@ class TestDrawing:
         chart = drawing.curve(report_of(airing))
         assert chart.line.count("M") == 2
         assert [(one.left, one.width) for one in chart.gaps] == [("33.333%", "33.333%")]
+
+    def test_a_single_diffusion_is_a_bar_in_the_middle_and_no_wall(self, station):
+        started = NOW - WEEK
+        station.diffusion(5, started, 60)
+        station.session(started, started + 60 * MINUTE)
+        station.observed(started, NOW)
+        station.compute(started, NOW)
+        (bar,) = drawing.bars(program_audience(5, weeks(4), now=NOW).lines).bars
+        assert (bar.left, bar.width, bar.place_width) == ("46%", "8%", "100%")
+
+
+@pytest.mark.parametrize(
+    ("passed", "said"),
+    [
+        (dt.timedelta(seconds=12.9), "12 s"),
+        (dt.timedelta(seconds=-1), "0 s"),
+        (dt.timedelta(seconds=59), "59 s"),
+        (dt.timedelta(seconds=60), "1\xa0minute"),
+        (dt.timedelta(hours=2), "2\xa0hours"),
+    ],
+)
+def test_what_is_not_a_minute_ago_is_said_in_seconds(passed, said):
+    with translation.override("en"):
+        assert listen_stats_pages.ago(NOW - passed, NOW) == said
 
 
 def address(airing: Airing) -> str:
