@@ -345,7 +345,8 @@ def _compute(
     now_ms: int,
 ) -> list[_Computed]:
     listening = heard.listening
-    mask = metrics.counted(heard.played_ms, rules, listening=listening)
+    # How long an open session will be is not known: it counts until it has ended too short.
+    mask = metrics.counted(heard.played_ms, rules, listening=listening) | listening.is_open
     if not mask.all():
         listening = listening.only(mask)
     starts = np.array([one.started_ms for one in airings], dtype=np.int64)

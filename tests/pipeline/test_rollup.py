@@ -84,6 +84,21 @@ def test_twice_is_once(stream: Stream) -> None:
     assert Audience.objects.get().version == 1
 
 
+def test_an_open_session_counts_until_it_ends_too_short(stream: Stream) -> None:
+    """Nobody knows yet how long it will be; without it the curve of what is on air would fall at its end."""
+    running = airing(0, 3600, is_running=True)
+    there = session(stream, -600, 300, is_open=True)
+    new = session(stream, 270, 300, is_open=True)
+    refresh(now=at(300))
+    row = Audience.objects.get(airing=running)
+    assert (row.sessions, row.at_end, row.curve[-1]) == (2, 2, 1.5)
+    for one in (there, new):
+        Session.objects.filter(pk=one.pk).update(is_open=False)
+    refresh(now=at(310))
+    row.refresh_from_db()
+    assert (row.sessions, row.peak) == (1, 1)
+
+
 def test_a_session_below_the_minimum_counts_only_where_all_count(stream: Stream) -> None:
     session(stream, 10, 60)
     one = airing(0, 600)
