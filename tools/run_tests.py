@@ -32,8 +32,8 @@ ONCE = (
     "sources/test_real_icecast.py",
     "web/test_live_servers.py",
 )
-"""What the database cannot change runs once, in the first leg: the arithmetic, the tools, and what a real Liquidsoap, nginx,
-Icecast, uvicorn and daphne do. The tests beside them store the same on both databases."""
+"""What the database cannot change runs once, in the first leg: the arithmetic, the tools, and what a real Liquidsoap,
+nginx, Icecast, uvicorn and daphne do. The tests beside them store the same on both databases."""
 NO_DATABASE = tuple(f"--ignore=tests/{one}" for one in ONCE)
 
 
