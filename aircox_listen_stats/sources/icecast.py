@@ -323,12 +323,15 @@ class IcecastSource(PolledSource):
             if page is None:
                 return False
             try:
-                census.add(stream, at_ms, parse_listclients(page, mount))
+                listed = parse_listclients(page, mount)
             except MalformedRecord as error:
                 if attempt == ATTEMPTS or error.reason != "count":
                     raise self._unusable("the list of listeners", error) from error
-            else:
-                return True
+                continue
+            if attempt < ATTEMPTS and clock.now() // MS != at_ms // MS:
+                continue  # a second ended meanwhile: up to which one Icecast counted is not known
+            census.add(stream, at_ms, listed)
+            return True
         raise AssertionError("the last attempt returns or raises")
 
     def _stats(self, edge: _Edge) -> ServerStats:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from django.urls import path
+from django.urls import path, register_converter
+from django.urls.converters import IntConverter
 
 from . import views
 
+
+class NumberConverter(IntConverter):
+    """A number that both databases can hold; a longer one is the address of nothing."""
+
+    regex = "[0-9]{1,18}"
+
+
+register_converter(NumberConverter, "listen_stats_number")
+
 urlpatterns = [
     path("", views.programs, name="programs"),
-    path("programs/<int:program_id>/", views.program, name="program"),
-    path("diffusions/<int:airing_id>/", views.diffusion, name="diffusion"),
-    path("diffusions/of/<int:diffusion_id>/", views.diffusion_of, name="diffusion_of"),
+    path("programs/<listen_stats_number:program_id>/", views.program, name="program"),
+    path("diffusions/<listen_stats_number:airing_id>/", views.diffusion, name="diffusion"),
+    path("diffusions/of/<listen_stats_number:diffusion_id>/", views.diffusion_of, name="diffusion_of"),
     path("status/", views.status, name="status"),
 ]

@@ -388,3 +388,27 @@ def test_a_page_that_never_ends_is_given_up_at_the_time_limit(tmp_path: Path) ->
         stop.set()
         server.shutdown()
         server.server_close()
+
+
+def test_a_list_that_comes_over_the_end_of_a_second_is_asked_for_again() -> None:
+    """Nobody knows up to which of the two seconds Icecast counted: the start would be a second early."""
+    source = IcecastSource("ice", {"/live.mp3": "live"}, {"url": "http://127.0.0.1:8000", "password": "x"})
+    passed_ms, asked = [0], []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/admin/stats":
+            page = "<icestats><server_start_iso8601>x</server_start_iso8601></icestats>"
+            return httpx.Response(200, text=page)
+        asked.append(request.url.path)
+        if len(asked) == 1:
+            passed_ms[0] += 20
+        listener = "<listener><IP>192.0.2.1</IP><UserAgent>x</UserAgent><Connected>11</Connected><ID>1</ID></listener>"
+        source_ = f'<source mount="/live.mp3"><Listeners>1</Listeners>{listener}</source>'
+        return httpx.Response(200, text=f"<icestats>{source_}</icestats>")
+
+    source.transport = httpx.MockTransport(answer)
+    source._elapsed_ms = lambda: passed_ms[0]
+    report = source.pull({}, now_ms=1_795_000_000_990)
+    assert [one.started_ms for one in report.observations] == [1_795_000_001_000 - 11_000]
+    assert len(asked) == 2
+    source.close()

@@ -28,8 +28,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from aircox_listen_stats.fields import from_ms, to_ms
-from aircox_listen_stats.kernel.types import Layer
-from aircox_listen_stats.models import Airing, Audience, Session
+from aircox_listen_stats.kernel.identity import listener_key
+from aircox_listen_stats.kernel.types import Address, Layer
+from aircox_listen_stats.models import Airing, Audience, Secret, Session
 from tests.parts import asgi
 from tests.parts.child import ROOT, Child, private_folder
 from tests.parts.icecast import Icecast, Mount
@@ -231,6 +232,8 @@ def check_sessions(true_stays: Sequence[truth.Stay]) -> list[str]:
         if len(stored) != len(true):
             problems.append(f"{slug}: {len(stored)} sessions stored, {len(true)} true")
         pairs = pair_up(true, stored)
+        if len(pairs) != len(true):
+            problems.append(f"{slug}: of {len(true)} listeners {len(pairs)} are known under their key")
         starts = [to_ms(got.started) / 1000 - want.start for want, got in pairs]
         ends = [to_ms(got.ended) / 1000 - want.stop for want, got in pairs]
         print(f"{slug:10s}  {len(stored):3d}/{len(true):3d}   {summary(starts)}            {summary(ends)}")
@@ -248,18 +251,19 @@ def check_sessions(true_stays: Sequence[truth.Stay]) -> list[str]:
 
 
 def pair_up(true: Sequence[truth.Stay], stored: Sequence[Session]) -> list[tuple[truth.Stay, Session]]:
-    """Each true session with the stored one whose bounds are nearest; addresses are gone, so only time can tell."""
-    free = list(stored)
+    """Each true session with the stored one of the same listener.
+
+    Addresses are gone; whoever knows one, and the secret while it is there, can
+    still make the key of it.
+    """
+    secrets = [bytes(one.value) for one in Secret.objects.all()]
+    by_listener = {one.listener: one for one in stored}
     pairs = []
     for want in true:
-        if not free:
-            break
-        best = min(
-            free,
-            key=lambda got: abs(to_ms(got.started) / 1000 - want.start) + abs(to_ms(got.ended) / 1000 - want.stop),
-        )
-        free.remove(best)
-        pairs.append((want, best))
+        address = Address(ip=want.ip, agent=want.agent)
+        keys = {listener_key(address, secret) for secret in secrets}
+        found = [by_listener.pop(key) for key in keys & by_listener.keys()]
+        pairs += [(want, got) for got in found]
     return pairs
 
 

@@ -30,6 +30,7 @@ class Stay:
 
     mount: str
     ip: str
+    agent: str
     parts: tuple[tuple[float, float], ...]
 
     @property
@@ -43,13 +44,13 @@ class Stay:
 
 def stays(heard: Sequence[Heard]) -> list[Stay]:
     """The true sessions: every scripted listener has an address of her own."""
-    sockets: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    sockets: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     for one in sorted(heard, key=lambda one: one.start):
-        sockets.setdefault((one.plan.mount, one.plan.ip), []).append((one.start, one.stop))
+        sockets.setdefault((one.plan.mount, one.plan.ip, one.plan.agent), []).append((one.start, one.stop))
     made = []
-    for (mount, ip), parts in sockets.items():
+    for (mount, ip, agent), parts in sockets.items():
         assert all(after[0] - before[1] <= GAP_SECONDS for before, after in itertools.pairwise(parts))
-        made.append(Stay(mount=mount, ip=ip, parts=tuple(parts)))
+        made.append(Stay(mount=mount, ip=ip, agent=agent, parts=tuple(parts)))
     return made
 
 
