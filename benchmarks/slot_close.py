@@ -136,7 +136,8 @@ def peer(start_ms: int, end_ms: int, look_back_ms: int | None) -> dict[str, int]
     from aircox_listen_stats.models import Airing, Audience, Session
 
     airing = Airing.objects.get(station_id=1, layer="diffusion", started=start_ms)
-    counted = Q(started__lt=end_ms, ended__gt=start_ms, exclusion="", played_ms__gte=MINIMUM_MS)
+    counted = Q(started__lt=end_ms, ended__gt=start_ms, exclusion="")
+    counted &= Q(played_ms__gte=MINIMUM_MS) | Q(is_open=True)
     bounds, where = [end_ms, start_ms], "started < %s AND ended > %s"
     if look_back_ms is not None:
         counted &= Q(started__gte=start_ms - look_back_ms)
@@ -161,7 +162,7 @@ def peer(start_ms: int, end_ms: int, look_back_ms: int | None) -> dict[str, int]
             f"""
             WITH met AS (
                 SELECT started, ended FROM {table}
-                WHERE {where} AND exclusion = '' AND played_ms >= {MINIMUM_MS}
+                WHERE {where} AND exclusion = '' AND (played_ms >= {MINIMUM_MS} OR is_open)
             ), steps AS (
                 SELECT {greatest}(started, %s) AS at, 1 AS step FROM met
                 UNION ALL SELECT ended, -1 FROM met WHERE ended < %s
