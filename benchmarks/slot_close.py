@@ -16,17 +16,14 @@ Exit status 1 when a must is missed.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-KINDS = ("sqlite", "postgresql")
+from benchmarks._own_database import KINDS, own_database
+
 MUST_CLOSE_MS, GOAL_CLOSE_MS = 20.0, 5.0
 MUST_READ_MS, GOAL_READ_MS = 2.0, 0.5
 MUST_PEER, GOAL_PEER = 1.0, 2.0
@@ -58,30 +55,13 @@ def main() -> int:
 
 def measure(kind: str, *, quick: bool) -> int:
     """0 when every must holds on this kind of database."""
-    folder = Path(tempfile.mkdtemp(prefix="listen-stats-bench-"))
-    name = f"listen_stats_bench_{os.getpid()}"
-    os.environ["EXAMPLE_STATION_DIR"] = str(folder)
-    os.environ["BENCHMARK_DATABASE"] = f"{kind}:{folder / 'bench.sqlite3' if kind == 'sqlite' else name}"
-    os.environ["DJANGO_SETTINGS_MODULE"] = "benchmarks._database_settings"
-    if kind == "postgresql":
-        _create(name)
-    try:
+    with own_database(kind):
         return _measured(kind, quick=quick)
-    finally:
-        if kind == "postgresql":
-            _drop(name)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _measured(kind: str, *, quick: bool) -> int:
-    import django
-
-    django.setup()
-    from django.core.management import call_command
-
     from benchmarks.population import HOUR_MS, PER_DAY, SESSIONS, LiveDay, populate
 
-    call_command("migrate", verbosity=0)
     began = time.perf_counter()
     made = populate(sessions=QUICK_SESSIONS if quick else SESSIONS)
     took = time.perf_counter() - began
@@ -269,29 +249,6 @@ def _line(name: str, value: float, *, must: float, goal: float, less_is_better: 
     sign = "<=" if less_is_better else ">="
     print(f"RATIO {name} {value:.2f} must={sign}{must:g} goal={sign}{goal:g} {'ok' if holds else 'MISSED'}")
     return int(not holds)
-
-
-def _create(name: str) -> None:
-    _administer(f'CREATE DATABASE "{name}"')
-
-
-def _drop(name: str) -> None:
-    from django.db import connections
-
-    connections.close_all()
-    _administer(f'DROP DATABASE IF EXISTS "{name}"')
-    from tests.parts import postgres
-
-    postgres.stop()
-
-
-def _administer(statement: str) -> None:
-    import psycopg
-
-    from tests.parts import postgres
-
-    with psycopg.connect(postgres.server().dsn, autocommit=True) as server:
-        server.execute(statement)
 
 
 if __name__ == "__main__":
