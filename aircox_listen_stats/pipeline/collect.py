@@ -124,7 +124,7 @@ class Collector:
         self._counts: dict[str, int] = {}
         self._trouble: dict[str, str] = {}
         self._stations: list[int] = []
-        self._begun_ms = self._begun_at_ms = 0
+        self._begun = (0, 0)  # the step's instant, and the monotonic one of the same moment
 
     # Running ------------------------------------------------------------------
 
@@ -141,8 +141,8 @@ class Collector:
     def step(self, *, now_ms: int) -> None:
         """Does what is due. One source's or one station's trouble is noted and stops nothing else."""
         close_old_connections()
+        self._begun = (now_ms, _monotonic_ms())
         self._guard("lease", lambda: self._hold(now_ms))
-        self._begun_ms, self._begun_at_ms = _monotonic_ms(), now_ms
         with lease.writing_as(lease.COLLECTOR, self.holder):
             for part in self._parts(now_ms):
                 if not self.is_active:
@@ -153,7 +153,7 @@ class Collector:
     def _stay(self) -> None:
         """Renews the lease between two parts of a step that takes long."""
         if self.is_active:
-            at_ms = self._begun_at_ms + _monotonic_ms() - self._begun_ms
+            at_ms = self._now()
             self._guard("lease", lambda: self._hold(at_ms))
 
     def _parts(self, now_ms: int) -> Iterator[Callable[[], object]]:
@@ -255,7 +255,16 @@ class Collector:
             self._drain(ear, now_ms)
         if isinstance(ear.source, PullSource) and ear.pulling is None and self._may_pull(ear, now_ms):
             ear.asked_ms = now_ms
-            ear.pulling = self._pool().submit(ear.source.pull, dict(ear.cursor or {}), now_ms=now_ms)
+            ear.pulling = self._pool().submit(self._pull, ear.source, dict(ear.cursor or {}))
+
+    def _pull(self, source: PullSource, cursor: Mapping[str, Any]) -> Report:
+        """Runs in a thread. Starts are counted back from the pull's own instant, not from that of the step before it."""
+        return source.pull(cursor, now_ms=self._now())
+
+    def _now(self) -> int:
+        """The collector's clock at this moment of a step, which may take long."""
+        at_ms, monotonic_ms = self._begun
+        return at_ms + _monotonic_ms() - monotonic_ms
 
     def _may_pull(self, ear: _Ear, now_ms: int) -> bool:
         too_far_ms = round(max(LONGEST_BACK_OFF_SECONDS, _interval(ear.source)) * 2 * MS)

@@ -200,6 +200,29 @@ def test_a_step_of_long_computing_keeps_the_lease(db: None, monkeypatch: pytest.
     one.close()
 
 
+def test_a_pull_counts_back_from_its_own_instant_in_a_step_of_long_work(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed_ms = [0]
+
+    def slow(self: Collector, *args: Any) -> None:
+        passed_ms[0] += 1_400
+
+    asked_ms: list[int] = []
+
+    def pull(self: ScriptedSource, cursor: Any, *, now_ms: int) -> Any:
+        asked_ms.append(now_ms)
+        raise SourceUnavailable("Source 'ice': nothing more is asked.")
+
+    monkeypatch.setattr(collect, "_monotonic_ms", lambda: passed_ms[0])
+    monkeypatch.setattr(Collector, "_keep_streams", slow)
+    monkeypatch.setattr(ScriptedSource, "pull", pull)
+    one = collector()
+    step_until(one, lambda: bool(asked_ms))
+    assert asked_ms[0] == at(100) + 1_400
+    one.close()
+
+
 def test_callbacks_become_sessions_and_leave_the_inbox(db: None, settings: Any) -> None:
     settings.AIRCOX_LISTEN_STATS = {
         **SETTINGS,
