@@ -80,7 +80,11 @@ if os.environ.get("LISTEN_STATS_TEST_REDIS"):
         "default": {
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
             # redis-py 8 gives up on idle sockets after 5 s unless it is told not to.
-            "CONFIG": {"hosts": [{"address": os.environ["LISTEN_STATS_TEST_REDIS"], "socket_timeout": None}]},
+            "CONFIG": {
+                "hosts": [{"address": os.environ["LISTEN_STATS_TEST_REDIS"], "socket_timeout": None}],
+                # Two runs beside each other share one Redis and hear nothing of one another.
+                "prefix": Path(os.environ.get(DATABASE_VARIABLE, str(os.getpid()))).name,
+            },
         }
     }
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -104,6 +104,24 @@ def test_a_leg_that_fails_makes_the_run_fail(monkeypatch: pytest.MonkeyPatch, ca
     assert "1 of 2 legs passed" in shown
 
 
+def test_the_second_lane_runs_beside_the_first_and_shows_its_legs_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    wait = "import pathlib, time; mark = pathlib.Path({!r})\n"
+    until = "while not mark.exists(): time.sleep(0.01)\n"
+    mark = str(tmp_path / "mark")
+    first = [sys.executable, "-c", wait.format(mark) + until + "print('1 passed in 1.00s')"]
+    second = [sys.executable, "-c", wait.format(mark) + "mark.touch(); print('2 passed in 1.00s'); raise SystemExit(1)"]
+    lanes = [run_tests.Leg(name="first", command=first)], [run_tests.Leg(name="second", command=second)] * 2
+    monkeypatch.setattr(run_tests, "suite_lanes", lambda arguments: lanes)
+    monkeypatch.setattr(run_tests, "lint_legs", list)
+    monkeypatch.setattr("tests.parts.postgres.stop", lambda: None)  # that of this very run
+    assert run_tests.main([]) == 2
+    shown = capsys.readouterr().out
+    assert shown.count("── second ──\n2 passed in 1.00s") == 2
+    assert "1 of 3 legs passed" in shown
+
+
 def test_the_wrong_django_is_refused():
     require_django("")
     with pytest.raises(pytest.UsageError, match=r"is to prove Django 3\.1"):
