@@ -79,6 +79,11 @@ class Connection(models.Model):
     exclusion = models.CharField(max_length=16, blank=True)
     rule = models.CharField(max_length=64, blank=True)
     bytes_sent = models.BigIntegerField(null=True)
+    delivered_ms = models.BigIntegerField(null=True, help_text=_("Sound that was sent; null where only time is told."))
+    rendition = models.CharField(
+        max_length=32, null=True, help_text=_("The rendition of which most was sent; null where there is none.")
+    )
+    switches = models.IntegerField(null=True, help_text=_("Changes of rendition."))
 
     objects = ConnectionQuerySet.as_manager()
 
@@ -114,6 +119,18 @@ class Session(models.Model):
     exclusion = models.CharField(_("excluded as"), max_length=16, blank=True)
     rule = models.CharField(_("by rule"), max_length=64, blank=True)
     source = models.CharField(_("source"), max_length=64)
+    bytes_sent = models.BigIntegerField(_("bytes"), null=True, blank=True)
+    delivered_ms = models.BigIntegerField(
+        _("delivered"), null=True, blank=True, help_text=_("Sound that was sent; null where only time is told.")
+    )
+    rendition = models.CharField(
+        _("rendition"),
+        max_length=32,
+        null=True,
+        blank=True,
+        help_text=_("The rendition of which most was sent; null where there is none."),
+    )
+    switches = models.IntegerField(_("changes of rendition"), null=True, blank=True)
 
     objects = SessionQuerySet.as_manager()
 
