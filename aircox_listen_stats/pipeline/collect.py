@@ -121,6 +121,7 @@ class Collector:
         self.is_active = False
         self._threads: ThreadPoolExecutor | None = None
         self._due = _Due()
+        self._put_off = windows.PutOff()
         self._counts: dict[str, int] = {}
         self._trouble: dict[str, str] = {}
         self._stations: list[int] = []
@@ -258,7 +259,7 @@ class Collector:
             ear.pulling = self._pool().submit(self._pull, ear.source, dict(ear.cursor or {}))
 
     def _pull(self, source: PullSource, cursor: Mapping[str, Any]) -> Report:
-        """Runs in a thread. Starts are counted back from the pull's own instant, not from that of the step before it."""
+        """Runs in a thread. Starts are counted back from the pull's own instant, not from its step's."""
         return source.pull(cursor, now_ms=self._now())
 
     def _now(self) -> int:
@@ -341,7 +342,7 @@ class Collector:
 
         self._guard(
             f"stale timeline of station {station_id}",
-            lambda: windows.work_off(StaleWindow.TIMELINE, station_id, compute),
+            lambda: self._work_off(StaleWindow.TIMELINE, station_id, compute, now_ms),
         )
         if self._due.is_due(f"timeline {station_id}", TIMELINE_EVERY_MS, now_ms):
             self._guard(f"timeline of station {station_id}", lambda: compute(now_ms - SLIDING_MS, now_ms + AHEAD_MS))
@@ -356,11 +357,14 @@ class Collector:
 
         what = f"audience of station {station_id}"
         if self._due.is_due(f"audience {station_id}", DEBOUNCE_MS, now_ms):
-            self._guard(f"stale {what}", lambda: windows.work_off(StaleWindow.AUDIENCE, station_id, compute))
+            self._guard(f"stale {what}", lambda: self._work_off(StaleWindow.AUDIENCE, station_id, compute, now_ms))
         if self._due.is_due(f"running {station_id}", RUNNING_EVERY_MS, now_ms):
             self._guard(f"running {what}", lambda: compute(now_ms - 1, now_ms))
         if self._due.is_due(f"settle {station_id}", SETTLE_EVERY_MS, now_ms):
             self._guard(f"provisional {what}", settle)
+
+    def _work_off(self, kind: str, station_id: int, compute: Callable[[int, int], object], now_ms: int) -> None:
+        windows.work_off(kind, station_id, compute, put_off=self._put_off, now_ms=now_ms)
 
     # Health -----------------------------------------------------------------------
 

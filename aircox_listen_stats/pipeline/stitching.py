@@ -17,9 +17,10 @@ from . import rows
 
 MS = 1000
 
-UNDECIDED_MS = 300 * MS
-"""Up to this much played, one more second may make a session count under some rule-set, and
-with it all that it met: the largest minimum of the rule-sets (nielsen5)."""
+UNDECIDED_MS = 600 * MS
+"""Up to this much played in one piece, whether a session counts under some rule-set may still
+change, and with it all that it met: after ten minutes five lie within one clock quarter-hour
+(nielsen5), whichever way its border cuts them."""
 
 Who = tuple[int, int]
 """A stream's id and a listener's key."""

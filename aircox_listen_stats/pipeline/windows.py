@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from django.db import transaction
@@ -20,6 +20,25 @@ TAKEN_AT_ONCE = 500
 """Rows of one station that are run together and computed at once."""
 
 
+PUT_OFF_MS = 5 * 60 * 1000
+"""How long windows that could not be computed let others go first."""
+
+
+@dataclass(slots=True)
+class PutOff:
+    """The rows that could not be computed lately, so that one bad window holds up no other."""
+
+    until_ms: dict[int, int] = field(default_factory=dict)
+
+    def add(self, row_ids: Iterable[int], now_ms: int) -> None:
+        self.until_ms.update(dict.fromkeys(row_ids, now_ms + PUT_OFF_MS))
+
+    def current(self, now_ms: int) -> set[int]:
+        """The rows to leave alone; also after the clock went back."""
+        self.until_ms = {row: until for row, until in self.until_ms.items() if now_ms < until <= now_ms + PUT_OFF_MS}
+        return set(self.until_ms)
+
+
 @dataclass(slots=True)
 class _Taken:
     ids: list[int] = field(default_factory=list)
@@ -27,20 +46,27 @@ class _Taken:
     spans: list[tuple[int, int]] = field(default_factory=list)
 
 
-def work_off(kind: str, station_id: int, compute: Callable[[int, int], object]) -> int:
+def work_off(kind: str, station_id: int, compute: Callable[[int, int], object], *, put_off: PutOff, now_ms: int) -> int:
     """How many windows were computed: the newest pieces of what waits for the station.
 
     The rows go once their windows are computed, so that no write lock is held
     meanwhile: aircox's Monitor would wait for it. Who is killed in between
     computes again, which changes nothing; what became stale meanwhile has rows
-    of its own and is taken next time.
+    of its own and is taken next time. What ``compute`` raises is raised, and
+    its windows are put off.
     """
-    taken = _take(kind, station_id)
+    taken = _take(kind, station_id, put_off.current(now_ms))
     spans = run_together(taken.spans)
     if not spans:
         return 0
-    for started_ms, ended_ms in spans:
-        compute(started_ms, ended_ms)
+    try:
+        for started_ms, ended_ms in spans:
+            compute(started_ms, ended_ms)
+    except lease.LeaseLost:
+        raise
+    except Exception:
+        put_off.add([*taken.ids, *taken.shortened], now_ms)
+        raise
     with transaction.atomic():
         lease.ensure()
         StaleWindow.objects.filter(pk__in=taken.ids).delete()
@@ -62,10 +88,11 @@ def waiting() -> dict[str, int]:
     return dict(counts)
 
 
-def _take(kind: str, station_id: int) -> _Taken:
+def _take(kind: str, station_id: int, left_alone: set[int]) -> _Taken:
     taken = _Taken()
     reaches_ms = None
-    for row in StaleWindow.objects.filter(kind=kind, station_id=station_id).order_by("-ended", "pk")[:TAKEN_AT_ONCE]:
+    found = StaleWindow.objects.filter(kind=kind, station_id=station_id).exclude(pk__in=left_alone)
+    for row in found.order_by("-ended", "pk")[:TAKEN_AT_ONCE]:
         start_ms, end_ms = to_ms(row.started), to_ms(row.ended)
         if reaches_ms is None:
             reaches_ms = end_ms - PIECE_MS

@@ -289,8 +289,34 @@ def test_no_write_lock_is_held_while_stale_windows_are_computed(stream: Stream) 
         assert StaleWindow.objects.count() == 1, "killed here, the next run must find it"
         StaleWindow.objects.create(**row, started=from_ms(T0), ended=from_ms(at(60)))
 
-    assert windows.work_off(StaleWindow.AUDIENCE, 1, compute) == 1
+    assert windows.work_off(StaleWindow.AUDIENCE, 1, compute, put_off=windows.PutOff(), now_ms=T0) == 1
     assert StaleWindow.objects.count() == 1
+
+
+def test_a_window_that_cannot_be_computed_holds_up_no_older_one_and_is_tried_again(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day = 86_400
+    for days in (0, 3):
+        bounds = {"started": from_ms(at(-days * day - 60)), "ended": from_ms(at(-days * day))}
+        StaleWindow.objects.create(station_id=1, kind=StaleWindow.AUDIENCE, **bounds)
+    computed: list[int] = []
+    is_mended = [False]
+
+    def refresh(station_id: int, started_ms: int, ended_ms: int, **kwargs: Any) -> int:
+        if ended_ms == T0 and not is_mended[0]:
+            raise ZeroDivisionError
+        computed.append(ended_ms)
+        return 0
+
+    monkeypatch.setattr(rollup, "refresh", refresh)
+    one = collector()
+    step_until(one, lambda: at(-3 * day) in computed)
+    assert StaleWindow.objects.get().ended == from_ms(T0)
+    is_mended[0] = True
+    step_until(one, lambda: not StaleWindow.objects.exists(), since=100 + 400)
+    assert T0 in computed
+    one.close()
 
 
 def test_provisional_figures_settle_by_themselves_when_their_time_has_come(stream: Stream) -> None:

@@ -9,10 +9,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from aircox_listen_stats.fields import from_ms, to_ms
-from aircox_listen_stats.models import Airing, Audience, Coverage, Session, SourceState, Stream
+from aircox_listen_stats.models import Airing, Audience, Coverage, Session, SourceState, StaleWindow, Stream
 from aircox_listen_stats.pipeline import retention, rollup
+from aircox_listen_stats.pipeline.ingest import store
+from aircox_listen_stats.sources.base import Report
 
-from .conftest import HOUR, MINUTE, SETTINGS, T0, at
+from .conftest import HOUR, MINUTE, SETTINGS, T0, at, heard
 
 pytestmark = pytest.mark.django_db
 
@@ -281,3 +283,25 @@ def test_a_window_of_many_airings_costs_a_handful_of_queries(stream: Stream) -> 
     ) as queries:
         refresh()
     assert len(queries) <= 8, [query["sql"][:90] for query in queries]
+
+
+def test_airings_that_are_over_lose_an_open_session_that_ended_with_too_little_in_each_quarter_hour(
+    stream: Stream, settings: Any
+) -> None:
+    """Four minutes on either side of a quarter-hour's border: eight played, and no quarter-hour with five."""
+    settings.AIRCOX_LISTEN_STATS = {**SETTINGS, "RULE_SET": "nielsen5"}
+    assert T0 % 900_000 == 0
+    start, end = 900 - 240, 900 + 240
+    over = airing(0, 720)
+
+    def hear(until: float, *, ended: bool) -> None:
+        store(Report(source="ice", observations=[heard(1, start, until, ended=ended)]), now_ms=at(until))
+        for row in StaleWindow.objects.all():
+            rollup.refresh(1, to_ms(row.started), to_ms(row.ended), now_ms=at(until))
+        StaleWindow.objects.all().delete()
+
+    for until in (start + 60, start + 310, end - 15):
+        hear(until, ended=False)
+    assert Audience.objects.get(airing=over).sessions == 1
+    hear(end, ended=True)
+    assert Audience.objects.get(airing=over).sessions == 0
