@@ -195,18 +195,6 @@ class Inbox(models.Model):
         indexes = [models.Index(fields=["source", "id"], name="listen_inbox_source")]
 
 
-class JournalPosition(models.Model):
-    """How far a journal of callbacks was taken into the Inbox; written with the rows that it brought."""
-
-    name = models.CharField(max_length=48, primary_key=True)
-    taken = models.BigIntegerField(help_text=_("Bytes of the file; of what waited in memory, callbacks."))
-    changed = InstantField()
-
-    class Meta:
-        verbose_name = _("journal position")
-        verbose_name_plural = _("journal positions")
-
-
 class ImportedLog(models.Model):
     """The ledger of imports: which file, how far, what became of its lines. Holds no path."""
 
@@ -224,6 +212,129 @@ class ImportedLog(models.Model):
     class Meta:
         verbose_name = _("imported log")
         verbose_name_plural = _("imported logs")
+
+
+class PlayerEvent(models.Model):
+    """What a web player told of itself: working memory. One row, one durable write, no address."""
+
+    visit = models.BigIntegerField()
+    sequence = models.IntegerField(help_text=_("The player's own count of what it told."))
+    state = models.CharField(max_length=12)
+    at = InstantField(help_text=_("By our clock."))
+    stream = models.ForeignKey(Stream, models.CASCADE, null=True, related_name="+", db_index=False)
+    sound_id = models.IntegerField(null=True, help_text=_("aircox's; null where a stream is listened to."))
+    position_ms = models.BigIntegerField(null=True, help_text=_("In the recording."))
+    duration_ms = models.BigIntegerField(null=True, help_text=_("Of the recording, as the player knows it."))
+    listener = models.BigIntegerField()
+    country = models.CharField(max_length=2, blank=True)
+    app = models.CharField(max_length=48, blank=True)
+    exclusion = models.CharField(max_length=16, blank=True)
+    rule = models.CharField(max_length=64, blank=True)
+    is_fresh = models.BooleanField(default=True, help_text=_("The collector has not looked at it yet."))
+
+    class Meta:
+        verbose_name = _("player event")
+        verbose_name_plural = _("player events")
+        constraints = [models.UniqueConstraint(fields=["visit", "sequence"], name="listen_player_event_key")]
+        indexes = [
+            models.Index(fields=["id"], name="listen_player_event_fresh", condition=Q(is_fresh=True)),
+            models.Index(fields=["at"], name="listen_player_event_at"),
+        ]
+
+
+class PlayerVisit(models.Model):
+    """A page that plays, from the first thing that it told to the last: working memory."""
+
+    visit = models.BigIntegerField(primary_key=True)
+    listener = models.BigIntegerField(help_text=_("Who it was at first: the key of a day that is over stays."))
+    started = InstantField()
+    seen = InstantField()
+    is_open = models.BooleanField(default=True, help_text=_("Something plays, as far as was told."))
+    country = models.CharField(max_length=2, blank=True)
+    app = models.CharField(max_length=48, blank=True)
+    exclusion = models.CharField(max_length=16, blank=True)
+    rule = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        verbose_name = _("player visit")
+        verbose_name_plural = _("player visits")
+        indexes = [
+            models.Index(fields=["seen"], name="listen_player_visit_open", condition=Q(is_open=True)),
+            models.Index(fields=["listener", "seen"], name="listen_player_visit_who"),
+        ]
+
+
+class PlayerSession(models.Model):
+    """Listening in a web player without a silence: live and on demand kept apart.
+
+    No audience of an airing is made of it: a stream is counted by its source alone.
+    """
+
+    listener = models.BigIntegerField(_("listener"), null=True, help_text=_("Null once it is old."))
+    started = InstantField(_("start"))
+    ended = InstantField(_("end"))
+    live_ms = models.BigIntegerField(_("live"))
+    on_demand_ms = models.BigIntegerField(_("on demand"))
+    played_ms = models.BigIntegerField(_("played"), help_text=_("What overlaps counts once."))
+    is_open = models.BooleanField(_("open"), default=False)
+    country = models.CharField(_("country"), max_length=2, blank=True)
+    app = models.CharField(_("app"), max_length=48, blank=True)
+    exclusion = models.CharField(_("excluded as"), max_length=16, blank=True)
+    rule = models.CharField(_("by rule"), max_length=64, blank=True)
+
+    class Meta:
+        verbose_name = _("session in the web player")
+        verbose_name_plural = _("sessions in the web player")
+        indexes = [
+            models.Index(fields=["ended"], name="listen_player_session_end"),
+            models.Index(fields=["listener", "started"], name="listen_player_session_who"),
+        ]
+
+
+class Recording(models.Model):
+    """A sound that was listened to on demand: our own copy of what it is called."""
+
+    sound_id = models.IntegerField(_("sound"), unique=True)
+    title = models.CharField(_("title"), max_length=255, blank=True)
+    episode_id = models.IntegerField(_("episode"), null=True, blank=True, db_index=True)
+    program_id = models.IntegerField(_("program"), null=True, blank=True, db_index=True)
+    program_title = models.CharField(_("program title"), max_length=255, blank=True)
+    duration_ms = models.BigIntegerField(_("length"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("recording")
+        verbose_name_plural = _("recordings")
+
+    def __str__(self) -> str:
+        return self.title or str(self.sound_id)
+
+
+class RecordingPlay(models.Model):
+    """What one visit heard of one recording, as sections of the recording's own time."""
+
+    recording = models.ForeignKey(Recording, models.CASCADE, related_name="plays", db_index=False)
+    visit = models.BigIntegerField()
+    listener = models.BigIntegerField(_("listener"), null=True, help_text=_("Null once it is old."))
+    started = InstantField(_("first heard of"))
+    seen = InstantField(_("last heard of"))
+    sections = models.JSONField(
+        _("sections"), default=list, help_text=_("[[from, to], …] in milliseconds, in the order heard.")
+    )
+    played_ms = models.BigIntegerField(_("played"), help_text=_("What was heard twice counts twice."))
+    dropped = models.IntegerField(_("dropped"), default=0, help_text=_("Events after the last section allowed."))
+    country = models.CharField(_("country"), max_length=2, blank=True)
+    app = models.CharField(_("app"), max_length=48, blank=True)
+    exclusion = models.CharField(_("excluded as"), max_length=16, blank=True)
+    rule = models.CharField(_("by rule"), max_length=64, blank=True)
+
+    class Meta:
+        verbose_name = _("play of a recording")
+        verbose_name_plural = _("plays of recordings")
+        constraints = [models.UniqueConstraint(fields=["visit", "recording"], name="listen_recording_play_key")]
+        indexes = [
+            models.Index(fields=["recording", "started"], name="listen_recording_play_start"),
+            models.Index(fields=["seen"], name="listen_recording_play_seen"),
+        ]
 
 
 class OnAirChange(models.Model):
