@@ -195,6 +195,18 @@ class Inbox(models.Model):
         indexes = [models.Index(fields=["source", "id"], name="listen_inbox_source")]
 
 
+class JournalPosition(models.Model):
+    """How far a journal of callbacks was taken into the Inbox; written with the rows that it brought."""
+
+    name = models.CharField(max_length=48, primary_key=True)
+    taken = models.BigIntegerField(help_text=_("Bytes of the file; of what waited in memory, callbacks."))
+    changed = InstantField()
+
+    class Meta:
+        verbose_name = _("journal position")
+        verbose_name_plural = _("journal positions")
+
+
 class ImportedLog(models.Model):
     """The ledger of imports: which file, how far, what became of its lines. Holds no path."""
 
