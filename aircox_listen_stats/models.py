@@ -131,6 +131,14 @@ class Session(models.Model):
         help_text=_("The rendition of which most was sent; null where there is none."),
     )
     switches = models.IntegerField(_("changes of rendition"), null=True, blank=True)
+    told_exclusion = models.CharField(
+        _("was excluded as"),
+        max_length=16,
+        null=True,
+        blank=True,
+        help_text=_("What it was taken for before a ruling spoke; null where none did."),
+    )
+    told_rule = models.CharField(_("was excluded by rule"), max_length=64, null=True, blank=True)
 
     objects = SessionQuerySet.as_manager()
 
@@ -154,11 +162,71 @@ class Coverage(models.Model):
     stream = models.ForeignKey(Stream, models.CASCADE, related_name="coverage", db_index=False)
     started = InstantField()
     ended = InstantField()
+    totals_only = models.BooleanField(
+        default=False, help_text=_("How many listened is known, and nothing of any one of them.")
+    )
 
     class Meta:
         verbose_name = _("coverage")
         verbose_name_plural = _("coverage")
         indexes = [models.Index(fields=["stream", "ended"], name="listen_coverage_end")]
+
+
+class Ruling(models.Model):
+    """A word on labels that outlives whatever is stitched anew: a technician's, or a back-fill's.
+
+    It is about the sessions that meet everything that it names. While it
+    stands they are labelled ``exclusion``; once it is revoked they are what they
+    were. With ``only_source`` it says instead who counts in its window.
+    """
+
+    made = InstantField(_("made"))
+    made_by = models.CharField(_("by"), max_length=150, blank=True)
+    reason = models.CharField(_("reason"), max_length=255)
+    stream = models.ForeignKey(
+        Stream, models.CASCADE, null=True, blank=True, related_name="rulings", verbose_name=_("stream")
+    )
+    source = models.CharField(_("source"), max_length=64, blank=True)
+    told_exclusion = models.CharField(_("taken for"), max_length=16, blank=True)
+    told_rule = models.CharField(_("by rule"), max_length=64, blank=True)
+    app = models.CharField(_("app"), max_length=48, blank=True)
+    listener = models.BigIntegerField(_("listener"), null=True, blank=True)
+    started = InstantField(_("from"), null=True, blank=True, help_text=_("Sessions that touch the window."))
+    ended = InstantField(_("to"), null=True, blank=True)
+    exclusion = models.CharField(_("excluded as"), max_length=16, blank=True)
+    only_source = models.CharField(
+        max_length=64, blank=True, help_text=_("In the window, what this source told counts and nothing else.")
+    )
+    heard_until = InstantField(null=True, help_text=_("That source knows nothing of what ended later."))
+    also = models.JSONField(
+        default=list, help_text=_("[listener, start] of sessions beside the window that it tells of too.")
+    )
+    revoked = InstantField(_("revoked"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("ruling")
+        verbose_name_plural = _("rulings")
+
+    def __str__(self) -> str:
+        return f"ruling {self.pk}"
+
+
+class LabelChange(models.Model):
+    """The trail of a ruling: who made or revoked it, when, why, and what became of which labels."""
+
+    ruling = models.ForeignKey(Ruling, models.CASCADE, related_name="changes", verbose_name=_("ruling"))
+    at = InstantField(_("at"))
+    by = models.CharField(_("by"), max_length=150, blank=True)
+    reason = models.CharField(_("reason"), max_length=255, blank=True)
+    is_revocation = models.BooleanField(_("revoked"), default=False)
+    sessions = models.IntegerField(_("sessions"), default=0)
+    labels = models.JSONField(
+        _("before and after"), default=list, help_text=_("[label, rule, new label, new rule, sessions] of each kind.")
+    )
+
+    class Meta:
+        verbose_name = _("change of labels")
+        verbose_name_plural = _("changes of labels")
 
 
 class SourceState(models.Model):
