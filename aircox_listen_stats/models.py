@@ -275,6 +275,84 @@ class JournalPosition(models.Model):
         verbose_name_plural = _("journal positions")
 
 
+class IngestToken(models.Model):
+    """A token with which a program tells or reads stream events. Only its hash is kept."""
+
+    INGEST = "ingest"
+    READ = "read"
+
+    name = models.CharField(_("name"), max_length=64)
+    source = models.CharField(_("source"), max_length=64, blank=True, help_text=_("Blank: every source, to read."))
+    scopes = models.CharField(_("scopes"), max_length=32, help_text=_("ingest, read, or both with a space between."))
+    digest = models.CharField(max_length=64, unique=True, help_text=_("SHA-256 of the token."))
+    prefix = models.CharField(_("begins with"), max_length=12)
+    created = InstantField(_("created"))
+    used = InstantField(_("last used"), null=True, blank=True, help_text=_("To the minute."))
+    expires = InstantField(_("expires"), null=True, blank=True, help_text=_("Another one took its place."))
+    revoked = InstantField(_("revoked"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("token")
+        verbose_name_plural = _("tokens")
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+
+class StreamEvent(models.Model):
+    """A request that a log shipper told of, as it was accepted. Holds no address, agent or path."""
+
+    key = models.BigIntegerField(unique=True, help_text=_("A hash of what it says: sent twice, it is kept once."))
+    batch = models.BigIntegerField(help_text=_("The row of the Inbox that it came with."))
+    source = models.CharField(max_length=64)
+    stream = models.CharField(_("stream"), max_length=64, help_text=_("Its slug."))
+    origin = models.CharField(_("origin"), max_length=8)
+    listener = models.BigIntegerField(_("listener"))
+    identity_known = models.BooleanField(default=True)
+    started = InstantField(_("start"))
+    ended = InstantField(_("end"))
+    method = models.CharField(_("method"), max_length=8)
+    status = models.SmallIntegerField(_("status"))
+    bytes_sent = models.BigIntegerField(_("bytes"), null=True)
+    rendition = models.CharField(_("rendition"), max_length=32, blank=True)
+    number = models.BigIntegerField(_("segment"), null=True, help_text=_("Null where it is no segment of HLS."))
+    is_whole = models.BooleanField(default=True, help_text=_("False where the same player may ask for it again."))
+    session = models.BigIntegerField(null=True, help_text=_("A keyed hash of the player's session id."))
+    country = models.CharField(_("country"), max_length=2, blank=True)
+    app = models.CharField(_("app"), max_length=48, blank=True)
+    exclusion = models.CharField(_("excluded as"), max_length=16, blank=True)
+    rule = models.CharField(_("by rule"), max_length=64, blank=True)
+    received = InstantField(_("received"))
+
+    class Meta:
+        verbose_name = _("stream event")
+        verbose_name_plural = _("stream events")
+        indexes = [
+            models.Index(fields=["batch"], name="listen_event_batch"),
+            models.Index(fields=["ended"], name="listen_event_end"),
+        ]
+
+
+class DeadLetter(models.Model):
+    """An event that was refused, kept so that it can be mended and told again. Holds no address."""
+
+    key = models.BigIntegerField(unique=True, help_text=_("A hash of what it says: sent twice, it is kept once."))
+    source = models.CharField(_("source"), max_length=64)
+    received = InstantField(_("received"))
+    index = models.IntegerField(_("place in the batch"), help_text=_("The first is 0."))
+    field = models.CharField(_("field"), max_length=32)
+    value = models.CharField(
+        _("value"), max_length=96, help_text=_("Its shape: 9 for each digit, a or A for each letter.")
+    )
+    reason = models.CharField(_("reason"), max_length=32)
+    event = models.JSONField(_("event"), help_text=_("What could be understood, its listener as a key."))
+
+    class Meta:
+        verbose_name = _("dead letter")
+        verbose_name_plural = _("dead letters")
+        indexes = [models.Index(fields=["source", "received"], name="listen_dead_letter_source")]
+
+
 class ImportedLog(models.Model):
     """The ledger of imports: which file, how far, what became of its lines. Holds no path."""
 
