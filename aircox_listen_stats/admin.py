@@ -1,14 +1,21 @@
-"""Our rows in Django's admin: to be looked at. Only who may see which program is edited here."""
+"""Our rows in Django's admin: to be looked at. Edited are who may see which program, and rulings on labels."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from django.contrib import admin
-from django.http import HttpRequest
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponseRedirect
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
-from .models import Airing, ProgramAccess, Session, SourceState, Stream
+from .models import Airing, LabelChange, ProgramAccess, Ruling, Session, SourceState, Stream
+from .pipeline import labels
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -42,6 +49,124 @@ class SessionAdmin(ReadOnlyAdmin):
     ordering = ["-started"]
     show_full_result_count = False
     exclude = ["listener"]
+    actions = ["rule_on_listener"]
+
+    @admin.action(description=_("Rule on the listener of the chosen session"), permissions=["rule"])
+    def rule_on_listener(self, request: HttpRequest, chosen: QuerySet[Session]) -> HttpResponseRedirect | None:
+        """Goes on to the form of a ruling. The address names the session: a key would stay in logs."""
+        if len(chosen) != 1:
+            self.message_user(request, _("Choose one session: a ruling is about one listener."), messages.ERROR)
+            return None
+        return HttpResponseRedirect(f"{reverse('admin:aircox_listen_stats_ruling_add')}?session={chosen[0].pk}")
+
+    def has_rule_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("aircox_listen_stats.add_ruling")
+
+
+class RulingForm(forms.ModelForm):
+    """A ruling as it is made. It is never changed: it is revoked, and another one is made."""
+
+    session = forms.IntegerField(
+        required=False, label=_("session"), help_text=_("Its listener alone, on its stream; the number of a session.")
+    )
+    exclusion = forms.ChoiceField(
+        required=False,
+        label=_("is to be taken for"),
+        choices=[(one, one or _("a listener, who counts")) for one in labels.CHOOSABLE],
+    )
+
+    class Meta:
+        model = Ruling
+        fields = ["session", "told_exclusion", "told_rule", "app", "stream", "started", "ended", "exclusion", "reason"]
+
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean()
+        if cleaned and cleaned.get("session"):
+            try:
+                about = labels.about_session(cleaned["session"])
+            except labels.RulingRefused as error:
+                raise forms.ValidationError(str(error)) from error
+            self.instance.listener = about.listener
+            cleaned["stream"] = about.stream
+        return cleaned
+
+    def _post_clean(self) -> None:
+        super()._post_clean()
+        if not self.errors:
+            try:
+                labels.refuse_senseless(self.instance)
+            except labels.RulingRefused as error:
+                self.add_error(None, str(error))
+
+
+class RevokeForm(ActionForm):
+    """Beside the list's actions: why."""
+
+    reason = forms.CharField(required=False, max_length=255, label=_("reason"))
+
+
+class LabelChangeInline(admin.TabularInline):
+    """The trail of a ruling."""
+
+    model = LabelChange
+    fields = readonly_fields = ["at", "by", "reason", "is_revocation", "sessions", "labels"]
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Ruling)
+class RulingAdmin(admin.ModelAdmin):
+    """Who counts against what the rules say. Sessions are labelled when the page is done."""
+
+    form = RulingForm
+    action_form = RevokeForm
+    list_display = ["id", "made", "made_by", "told_exclusion", "told_rule", "app", "exclusion", "reason", "revoked"]
+    list_filter = ["exclusion", "told_rule"]
+    ordering = ["-pk"]
+    inlines = [LabelChangeInline]
+    actions = ["revoke"]
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
+        return super().get_inlines(request, obj) if obj else []
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return (
+            [one for one in super().get_fields(request, obj) if one != "session"]
+            if obj
+            else super().get_fields(request, obj)
+        )
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Ruling, form: Any, change: bool) -> None:
+        obj.made_by = request.user.get_username()
+        trail = labels.store(obj)
+        # A day of a stream in each transaction: not in the one of this page.
+        transaction.on_commit(partial(labels.lay, obj, trail))
+
+    @admin.action(description=_("Revoke the chosen rulings"), permissions=["rule"])
+    def revoke(self, request: HttpRequest, chosen: QuerySet[Ruling]) -> None:
+        """Takes them back, for the reason that was typed beside the action."""
+        for ruling in chosen.filter(only_source=""):
+            try:
+                trail = labels.store_revocation(
+                    ruling, by=request.user.get_username(), reason=request.POST.get("reason", "")
+                )
+            except labels.RulingRefused as error:
+                self.message_user(request, str(error), messages.ERROR)
+                continue
+            transaction.on_commit(partial(labels.lay, ruling, trail))
+            self.message_user(request, _("Ruling %(number)d is revoked.") % {"number": ruling.pk})
+
+    def has_rule_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("aircox_listen_stats.add_ruling")
 
 
 @admin.register(SourceState)

@@ -52,6 +52,8 @@ class Exclusion(StrEnum):
     MONITOR = "monitor"
     RELAY = "relay"
     STAFF = "staff"
+    CLOUD = "cloud"  # a machine in a data centre
+    REPLACED = "replaced"  # another source tells of the same listening
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

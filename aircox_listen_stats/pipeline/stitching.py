@@ -11,9 +11,11 @@ from typing import NamedTuple
 from ..fields import from_ms
 from ..kernel import sessionize
 from ..kernel.identity import household_key
+from ..kernel.rulings import Facts, Rulings
 from ..kernel.types import ConnectionSpan, SessionSpan
 from ..models import LONG_SESSION_MS, Connection, Session
 from . import rows
+from .rulings import stored
 
 MS = 1000
 
@@ -70,6 +72,8 @@ class _Row(NamedTuple):
     exclusion: str
     rule: str
     source: str
+    told_exclusion: str | None = None  # what the sockets say, where a ruling says otherwise
+    told_rule: str | None = None
 
 
 _FIELDS = (
@@ -85,6 +89,8 @@ _FIELDS = (
     "exclusion",
     "rule",
     "source",
+    "told_exclusion",
+    "told_rule",
 )
 
 
@@ -97,7 +103,7 @@ def restitch(touched: Collection[Who], *, gap_ms: int) -> Stitched:
     if not touched:
         return Stitched()
     sockets = _sockets(touched)
-    wanted = [(row, group) for some in sockets.values() for row, group in _wanted(some, gap_ms)]
+    wanted = _ruled([(row, group) for some in sockets.values() for row, group in _wanted(some, gap_ms)])
     known = _known({one.session_id for some in sockets.values() for one in some if one.session_id})
     return _apply(wanted, known)
 
@@ -151,6 +157,33 @@ def _row(first: _Socket, hull: tuple[int, int], played_ms: int, parts: str | Non
         rule=first.rule,
         source=first.source,
     )
+
+
+def _ruled(wanted: Sequence[tuple[_Row, list[_Socket]]]) -> list[tuple[_Row, list[_Socket]]]:
+    """The same with the labels that rulings give them."""
+    standing = stored(since_ms=min((row.started_ms for row, _ in wanted), default=0))
+    if not standing:
+        return list(wanted)
+    return [(_labelled(row, standing), group) for row, group in wanted]
+
+
+def _labelled(row: _Row, standing: Rulings) -> _Row:
+    label = standing.label(
+        Facts(
+            stream_id=row.stream_id,
+            source=row.source,
+            exclusion=row.exclusion,
+            rule=row.rule,
+            app=row.app,
+            listener=row.listener,
+            started_ms=row.started_ms,
+            ended_ms=row.ended_ms,
+            is_open=row.is_open,
+        )
+    )
+    if label is None:
+        return row
+    return row._replace(exclusion=label[0], rule=label[1], told_exclusion=row.exclusion, told_rule=row.rule)
 
 
 def _parts(span: SessionSpan) -> str | None:
@@ -252,6 +285,8 @@ def _create(new: Sequence[tuple[_Row, list[_Socket]]]) -> list[tuple[int, int]]:
                 exclusion=row.exclusion,
                 rule=row.rule,
                 source=row.source,
+                told_exclusion=row.told_exclusion,
+                told_rule=row.told_rule,
             )
             for row, _ in new
         ],

@@ -1,0 +1,139 @@
+"""Says who counts and who does not, against what the rules say; and takes it back."""
+
+from __future__ import annotations
+
+import getpass
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from ...errors import ListenStatsError
+from ...fields import from_ms
+from ...models import LabelChange, Ruling, Stream
+from ...pipeline import labels
+from . import _words
+
+COUNTED = "counted"
+
+SHOWN = 50
+"""Rulings that are listed, the newest."""
+
+
+class Command(BaseCommand):
+    help = (
+        "Labels sessions by a ruling: those that a rule, an app or a listener names count, or do not. A ruling holds "
+        "for what is heard later too, is noted with who, when and why, and can be undone at any time. Without options "
+        "the rulings are listed."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "--as",
+            dest="as_",
+            choices=[COUNTED, *(one for one in labels.CHOOSABLE if one)],
+            help="what those sessions are to be taken for",
+        )
+        parser.add_argument("--taken-for", metavar="LABEL", default="", help="those that are labelled so, such as bot")
+        parser.add_argument("--rule", metavar="RULE", default="", help="those labelled by this rule")
+        parser.add_argument("--app", metavar="APP", default="", help="those of this app")
+        parser.add_argument("--session", type=int, metavar="ID", help="those of the listener of this session")
+        parser.add_argument("--stream", metavar="SLUG", help="on this stream alone")
+        parser.add_argument("--from", dest="from_", metavar="WHEN", help="those that touch the time from WHEN")
+        parser.add_argument("--to", metavar="WHEN", help="and before WHEN")
+        parser.add_argument("--undo", type=int, metavar="NUMBER", help="take this ruling back")
+        parser.add_argument("--again", action="store_true", help="lay all rulings over their sessions again")
+        parser.add_argument("--why", metavar="TEXT", default="", help="the reason; required")
+        parser.add_argument("--by", metavar="NAME", help="who says so (default: the system's user)")
+        parser.add_argument("--dry-run", action="store_true", help="count the sessions, label none")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            if options["undo"] is not None:
+                self._undo(options)
+            elif options["as_"]:
+                self._make(options)
+            elif options["again"]:
+                self.stdout.write(f"{sum(labels.lay(one) for one in Ruling.objects.all())} sessions labelled anew.")
+            else:
+                self._list()
+        except ListenStatsError as error:
+            raise CommandError(str(error)) from error
+
+    def _make(self, options: dict[str, Any]) -> None:
+        ruling = labels.about_session(options["session"]) if options["session"] is not None else Ruling()
+        if options["stream"]:
+            ruling.stream = _stream(options["stream"])
+        ruling.told_exclusion = options["taken_for"]
+        ruling.told_rule = options["rule"]
+        ruling.app = options["app"]
+        ruling.started = _when(options["from_"], "--from")
+        ruling.ended = _when(options["to"], "--to")
+        ruling.exclusion = "" if options["as_"] == COUNTED else options["as_"]
+        ruling.reason = options["why"]
+        ruling.made_by = _by(options)
+        if options["dry_run"]:
+            self.stdout.write(f"{labels.met(ruling)} sessions are meant. None was labelled.")
+            return
+        change = labels.make(ruling, now_ms=_words.now_ms())
+        self.stdout.write(f"Ruling {ruling.pk} stands. To take it back: listen_stats_label --undo {ruling.pk} --why …")
+        self._tell(change)
+
+    def _undo(self, options: dict[str, Any]) -> None:
+        ruling = Ruling.objects.filter(pk=options["undo"]).first()
+        if ruling is None:
+            raise CommandError(f"There is no ruling {options['undo']}. listen_stats_label lists them.")
+        if ruling.only_source:
+            raise CommandError(
+                f"Ruling {ruling.pk} belongs to {ruling.only_source!r}. To take it back: listen_stats_backfill --undo "
+                f"{ruling.only_source!r} --why …"
+            )
+        self._tell(labels.revoke(ruling, by=_by(options), reason=options["why"], now_ms=_words.now_ms()))
+
+    def _tell(self, change: LabelChange) -> None:
+        self.stdout.write(f"{change.sessions} sessions have another label; their figures are computed again.")
+        for before, rule, after, new_rule, count in change.labels:
+            self.stdout.write(f"{count:>10}  {_shown(before, rule)} → {_shown(after, new_rule)}")
+
+    def _list(self) -> None:
+        found = Ruling.objects.select_related("stream").order_by("-pk")[:SHOWN]
+        for one in found:
+            state = f"revoked {one.revoked:%Y-%m-%d %H:%M}" if one.revoked else "stands"
+            self.stdout.write(f"{one.pk:>6}  {state}: {described(one)}. {one.made_by}: {one.reason}")
+        if not found:
+            self.stdout.write("There is no ruling.")
+
+
+def described(ruling: Ruling) -> str:
+    """What the ruling is about and what it says, in one line and without a listener's key."""
+    about = [
+        ("label", ruling.told_exclusion),
+        ("rule", ruling.told_rule),
+        ("app", ruling.app),
+        ("", "" if ruling.listener is None else "one listener"),
+        ("stream", ruling.stream.slug if ruling.stream else ""),
+        ("from", f"{ruling.started:%Y-%m-%d %H:%M} UTC" if ruling.started else ""),
+        ("to", f"{ruling.ended:%Y-%m-%d %H:%M} UTC" if ruling.ended else ""),
+    ]
+    told = ", ".join(f"{name} {value}".strip() for name, value in about if value)
+    return f"{told} → {ruling.only_source + ' alone counts' if ruling.only_source else ruling.exclusion or COUNTED}"
+
+
+def _shown(label: str, rule: str) -> str:
+    return f"{label or COUNTED} ({rule})" if rule else label or COUNTED
+
+
+def _stream(slug: str) -> Stream:
+    found = Stream.objects.filter(slug=slug).first()
+    if found is None:
+        known = ", ".join(Stream.objects.values_list("slug", flat=True)) or "none"
+        raise CommandError(f"Unknown stream {slug!r}. Known: {known}.")
+    return found
+
+
+def _when(text: str | None, option: str) -> Any:
+    return None if text is None else from_ms(_words.instant(text, option))
+
+
+def _by(options: dict[str, Any]) -> str:
+    return options["by"] or getpass.getuser()

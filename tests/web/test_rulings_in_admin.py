@@ -1,0 +1,107 @@
+"""A technician labels in admin, and takes it back; the trail is shown beside."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from django.urls import reverse
+
+from aircox_listen_stats.models import LabelChange, Ruling, Session, StaleWindow, Stream
+
+pytestmark = pytest.mark.django_db
+
+ADD = "admin:aircox_listen_stats_ruling_add"
+RULINGS = "admin:aircox_listen_stats_ruling_changelist"
+SESSIONS = "admin:aircox_listen_stats_session_changelist"
+START = dt.datetime(2026, 11, 22, 10, tzinfo=dt.UTC)
+LISTENER = 4242424242
+
+
+@pytest.fixture
+def session(db: None) -> Session:
+    return Session.objects.create(
+        stream=Stream.objects.create(slug="live", station_id=1, source="icecast"),
+        listener=LISTENER,
+        started=START,
+        ended=START + dt.timedelta(minutes=10),
+        played_ms=600_000,
+        app="VLC",
+        exclusion="bot",
+        rule="crawlerdetect",
+        source="icecast",
+    )
+
+
+def send(client: Any, after_commit: Any, url: str, fields: dict[str, Any]) -> Any:
+    with after_commit(execute=True):
+        return client.post(url, fields, follow=True)
+
+
+def test_a_rule_is_overruled_and_the_overruling_revoked(
+    admin_client: Any, session: Session, django_capture_on_commit_callbacks: Any
+) -> None:
+    fields = {"told_rule": "crawlerdetect", "exclusion": "", "reason": "It is a speaker."}
+    assert send(admin_client, django_capture_on_commit_callbacks, reverse(ADD), fields).status_code == 200
+    ruling = Ruling.objects.get()
+    session.refresh_from_db()
+    assert (ruling.made_by, session.exclusion, session.rule) == ("admin", "", f"ruling {ruling.pk}")
+    assert StaleWindow.objects.exists()
+    page = admin_client.get(reverse("admin:aircox_listen_stats_ruling_change", args=[ruling.pk])).content.decode()
+    assert "It is a speaker." in page and "crawlerdetect" in page
+    revocation = {"action": "revoke", "_selected_action": [ruling.pk], "reason": ""}
+    assert (
+        b"needs a reason"
+        in send(admin_client, django_capture_on_commit_callbacks, reverse(RULINGS), revocation).content
+    )
+    send(admin_client, django_capture_on_commit_callbacks, reverse(RULINGS), {**revocation, "reason": "No, a bot."})
+    session.refresh_from_db()
+    assert (session.exclusion, session.rule, session.told_rule) == ("bot", "crawlerdetect", None)
+    assert list(LabelChange.objects.values_list("by", "reason", "sessions")) == [
+        ("admin", "It is a speaker.", 1),
+        ("admin", "No, a bot.", 1),
+    ]
+
+
+def test_one_listener_is_chosen_by_a_session_and_no_key_is_shown(
+    admin_client: Any, session: Session, django_capture_on_commit_callbacks: Any
+) -> None:
+    chosen = {"action": "rule_on_listener", "_selected_action": [session.pk]}
+    answer = admin_client.post(reverse(SESSIONS), chosen)
+    assert answer.url == f"{reverse(ADD)}?session={session.pk}"
+    assert f'value="{session.pk}"' in admin_client.get(answer.url).content.decode()
+    fields = {"session": session.pk, "exclusion": "staff", "reason": "The studio."}
+    send(admin_client, django_capture_on_commit_callbacks, reverse(ADD), fields)
+    ruling = Ruling.objects.get()
+    assert (ruling.listener, ruling.stream_id) == (LISTENER, session.stream_id)
+    session.refresh_from_db()
+    assert session.exclusion == "staff"
+    for url in (reverse(RULINGS), reverse("admin:aircox_listen_stats_ruling_change", args=[ruling.pk])):
+        assert str(LISTENER) not in admin_client.get(url).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"exclusion": "staff", "reason": "x"}, b"about everybody"),
+        ({"app": "VLC", "exclusion": "staff"}, b"This field is required"),
+        ({"session": 99, "exclusion": "staff", "reason": "x"}, b"no session 99"),
+        ({"app": "VLC", "exclusion": "replaced", "reason": "x"}, b"not one of the available choices"),
+    ],
+)
+def test_what_makes_no_sense_is_said_on_the_form(admin_client: Any, fields: dict[str, Any], says: bytes) -> None:
+    assert says in admin_client.post(reverse(ADD), fields).content
+    assert not Ruling.objects.exists()
+
+
+def test_who_may_only_look_makes_no_ruling(client: Any, session: Session, django_user_model: Any) -> None:
+    from django.contrib.auth.models import Permission
+
+    user = django_user_model.objects.create_user("looker", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=["view_session", "view_ruling"]))
+    client.force_login(user)
+    assert client.get(reverse(ADD)).status_code == 403
+    assert client.get(reverse(RULINGS)).status_code == 200
+    answer = client.post(reverse(SESSIONS), {"action": "rule_on_listener", "_selected_action": [session.pk]})
+    assert getattr(answer, "url", "").startswith(reverse(ADD)) is False
