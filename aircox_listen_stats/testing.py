@@ -49,6 +49,9 @@ CLIENT_LENGTH = 64
 SLACK_MS = 60_000
 """What a test machine may take between two pulls."""
 
+MOST_PULLS = 1000
+"""A source that is pulled as often has told all that there was."""
+
 LIMIT_SECONDS = 0.5
 LATEST_SECONDS = 10.0
 """A pull with a limit of half a second is over by then, also on a busy machine."""
@@ -176,25 +179,43 @@ class PullContract(SourceContract):
         again = self.pull(self.source(), cursor, later_ms=1000)
         assert again.source == report.source
 
-    def test_a_socket_keeps_its_number_and_start_from_poll_to_poll(self) -> None:
+    def test_a_socket_keeps_its_number_and_start_from_pull_to_pull(self) -> None:
+        """Whom a list shows, it shows again; what a log has told, it does not tell again."""
         report = self.pull(self.source())
-        if report.census is None:
-            return  # a log tells of each socket once
-        again = self.pull(self.source(), report.cursor, later_ms=400)
-        assert _told(again) == _told(report)
+        starts = {(one.stream, one.client): one.started_ms for one in report.observations if one.client is not None}
+        last = report
+        for _ in range(MOST_PULLS):
+            again = self.pull(self.source(), last.cursor, later_ms=400)
+            for one in again.observations:
+                if one.client is not None:
+                    assert one.started_ms == starts.setdefault((one.stream, one.client), one.started_ms)
+            if not last.more:
+                break
+            last = again
+        assert not last.more, "it never comes to the end of what it hears"
+        if report.census is not None and not report.census.by_silence:
+            assert _told(again) == _told(report)
+        else:
+            assert not again.observations, "what was told is told again"
 
     def test_whoever_a_census_shows_was_seen_at_its_instant_or_later(self) -> None:
-        """Else the census would end the very sockets that it shows."""
+        """Else the census would end the very sockets that it shows. One by silence ends nobody for good."""
         source = self.source()
         report = self.pull(source)
         if report.census is None:
             return
         assert report.census.streams <= set(source.streams.values())
         assert len(report.census.server) <= CLIENT_LENGTH
-        for one in report.observations:
-            if one.stream in report.census.streams and not one.ended:
-                assert one.seen_ms >= report.census.at_ms
+        shown = [one for one in report.observations if one.stream in report.census.streams]
+        for one in shown:
             assert one.client is not None, "a census needs the numbers of its sockets"
+        if not report.census.by_silence:
+            assert all(one.seen_ms >= report.census.at_ms for one in shown if not one.ended)
+            return
+        assert not any(one.ended for one in shown), "silence is no end: there may be more of them"
+        # Nobody has been silent for longer than has been heard.
+        heard_ms = min((one.ended_ms for one in report.heard), default=self.now_ms)
+        assert report.census.at_ms <= heard_ms <= self.now_ms + SLACK_MS
 
     def test_what_cannot_be_heard_raises_and_is_no_empty_report(self, caplog: pytest.LogCaptureFixture) -> None:
         """A failed, blank, foreign or cut answer ends nobody, and tells nobody's address."""

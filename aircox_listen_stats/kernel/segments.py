@@ -9,6 +9,7 @@ players that are told apart already.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -210,8 +211,8 @@ def _packed(
             other >>= np.uint64(first_bit)
             other &= np.uint64((1 << bits) - 1)
             keys[rows] |= other
-    for keys, _, _ in sums:
-        keys.sort()
+    with ThreadPoolExecutor(len(sums)) as sorters:  # numpy sorts without the interpreter's lock
+        list(sorters.map(np.ndarray.sort, [keys for keys, _, _ in sums]))
     return _Packed(who, when, which, sums)
 
 

@@ -19,17 +19,20 @@ __all__ = ["Census", "ConfigurationError", "MalformedRecord", "PullSource", "Pus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Census:
-    """The source saw *all* sockets of these streams at one instant.
+    """The source knows of *all* sockets of these streams at one instant.
 
-    An open connection of one of ``streams`` that the report does not show has
-    ended at its last sighting. ``server`` names the server's run (its start
-    time): where it differs from the one before, every older connection has
-    ended at its last sighting, since client numbers begin again.
+    An open connection of one of ``streams`` that was last sighted before
+    ``at_ms`` has ended at that sighting. ``server`` names the server's run (its
+    start time): where it differs from the one before, every older connection
+    has ended at its last sighting, since client numbers begin again.
+    ``by_silence``: nobody was listed; who has told nothing since ``at_ms`` has
+    left, and is back when there is more of them (HLS has no connections).
     """
 
     streams: frozenset[str]
     at_ms: int
     server: str = ""
+    by_silence: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

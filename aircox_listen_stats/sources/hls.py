@@ -31,7 +31,7 @@ from .follow import MAX_LINE_BYTES, FollowedLog, Hearing, Place
 from .segments import Fetch, Stretch, Stretches
 from .stamps import instant
 
-__all__ = ["Group", "HlsLine", "HlsSource", "Part", "groups", "parse_line", "part_of"]
+__all__ = ["Group", "HlsLine", "HlsSource", "Part", "groups", "parse_line", "part_of", "request", "session_in"]
 
 PROBE_BYTES = 1024
 """Who asks for no more than so much of a segment looks whether it is there (openbroadcast's minimum)."""
@@ -121,6 +121,26 @@ def parse_line(line: bytes, *, session_argument: str = "sid") -> HlsLine:
     if line.startswith(b"{"):
         return _from_json(_record(line), session_argument)
     return _from_combined(line, session_argument)
+
+
+def request(*, method: str, target: str, status: int, bytes_sent: int | None, asked: str, is_complete: bool) -> HlsLine:
+    """A request that came otherwise than by a log, whose it was and when left out. ``asked`` is its Range."""
+    return HlsLine(
+        address=Address(ip=""),
+        ended_ms=0,
+        duration_ms=0,
+        method=method,
+        path=_clean(unquote(target.partition("?")[0])),
+        status=status,
+        bytes_sent=bytes_sent,
+        asked=_asked(asked),
+        is_complete=is_complete,
+    )
+
+
+def session_in(query: str, name: str) -> str:
+    """The session id in a query; '' where there is none."""
+    return _argument(query, name)
 
 
 def _record(line: bytes) -> _Record:
@@ -479,7 +499,11 @@ class _Hearing(Hearing):
             source=self.source.name,
             observations=[self._observation(*told) for told in self.told.values()],
             # Who was last heard before this asks no more: one more window for a player that is late.
-            census=Census(streams=frozenset(self.source.streams.values()), at_ms=until_ms - self.source.target_ms),
+            census=Census(
+                streams=frozenset(self.source.streams.values()),
+                at_ms=until_ms - self.source.target_ms,
+                by_silence=True,
+            ),
             heard=place.heard(self.source.streams, until_ms),
             cursor={**place.cursor(until_ms), "stretches": self.stretches.remembered()},
             counts=self.counts,

@@ -21,6 +21,7 @@ from aircox_listen_stats.sources.icecast import IcecastSource
 from aircox_listen_stats.sources.icecast_totals import IcecastTotalsSource
 from aircox_listen_stats.sources.registry import BACKENDS, backend
 from aircox_listen_stats.sources.shoutcast import ShoutcastSource
+from aircox_listen_stats.sources.stream_events import StreamEventsSource
 from aircox_listen_stats.sources.urlauth import UrlAuthSource
 from aircox_listen_stats.testing import PolledContract, PullContract, PushContract, SourceContract
 
@@ -143,22 +144,12 @@ class TestHls(TestAccessLog):
     options = {"path": str(HLS / "nginx_hls_json.log"), "start_at": "beginning", "target_seconds": 3}
     hidden = ("127.0.4.", "hls.js", "Mozilla", "A1B2C3D4", "b-twin", "bq-77", "nginx_hls_json.log")
 
-    def test_a_socket_keeps_its_number_and_start_from_poll_to_poll(self) -> None:
-        """Its census is made of the log, which tells of each request once: nobody is told again, nor ended for good."""
-        report = self.pull(self.source())
-        again = self.pull(self.source(), report.cursor, later_ms=400)
-        assert report.more or not again.observations
-        assert not any(one.ended for one in report.observations)
 
-    def test_whoever_a_census_shows_was_seen_at_its_instant_or_later(self) -> None:
-        """Or has stopped asking since: that is what its census says, until the next request."""
-        source = self.source()
-        report = self.pull(source)
-        assert report.census is not None
-        assert report.census.streams == set(source.streams.values())
-        newest_ms = max(one.seen_ms for one in report.observations)
-        assert report.census.at_ms <= newest_ms if report.more else report.census.at_ms <= self.now_ms
-        assert all(one.client for one in report.observations)
+class TestHlsCombined(TestHls):
+    """nginx's own format, of which three clients and more are told apart by address and agent alone."""
+
+    options = {**TestHls.options, "path": str(HLS / "nginx_hls_combined.log")}
+    hidden = ("127.0.4.", "hls.js", "Mozilla", "b-twin", "bq-77", "nginx_hls_combined.log")
 
 
 class TestUrlAuth(PushContract):
@@ -183,10 +174,24 @@ class TestUrlAuth(PushContract):
         return [{}, None, [], *(one for one in lacking if "identity_known" in one), *wrong]
 
 
+class TestStreamEvents(PushContract):
+    source_class = StreamEventsSource
+    streams = {"/live.mp3": "live", "/hls/live.m3u8": "live-hls"}
+    options = {"target_seconds": 4}
+    hidden = ("192.0.2.7", "2001:db8", "198.51.100.20", "Sonos", "AppleCoreMedia", "7C1AC2F5", "favicon", "sid=abc")
+
+    def payloads(self) -> Sequence[Mapping[str, Any]]:
+        return json.loads((DATA / "stream_events" / "batch.json").read_text())
+
+    def malformed(self) -> Sequence[Any]:
+        cases = json.loads((DATA / "stream_events" / "malformed.json").read_text())
+        return [case["event"] for case in cases]
+
+
 def test_every_backend_is_under_the_contract() -> None:
     tested = {kind.source_class for kind in vars_of(SourceContract) if hasattr(kind, "source_class")}
     missing = {name for name in BACKENDS if backend(name) not in tested}
-    assert not missing & {"icecast", "icecast_totals", "urlauth", "accesslog", "azuracast", "shoutcast"}
+    assert not missing & {"icecast", "icecast_totals", "urlauth", "accesslog", "azuracast", "shoutcast", "hls", "stream_events"}
 
 
 def vars_of(kind: type) -> list[type]:
