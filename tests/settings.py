@@ -34,6 +34,8 @@ def _run_folder() -> Path:
 
 RUN_FOLDER = _run_folder()
 os.environ.setdefault("EXAMPLE_STATION_DIR", str(RUN_FOLDER / "station"))
+# The journals of this run's callbacks, and of no station on this machine.
+os.environ["XDG_STATE_HOME"] = str(RUN_FOLDER / "state")
 
 from example_project.settings import *  # noqa: E402, F403
 from example_project.settings import INSTALLED_APPS as EXAMPLE_APPS  # noqa: E402
@@ -83,7 +85,9 @@ if os.environ.get("LISTEN_STATS_TEST_REDIS"):
             "CONFIG": {
                 "hosts": [{"address": os.environ["LISTEN_STATS_TEST_REDIS"], "socket_timeout": None}],
                 # Two runs beside each other share one Redis and hear nothing of one another.
-                "prefix": Path(os.environ.get(DATABASE_VARIABLE, str(os.getpid()))).name,
+                "prefix": os.environ.get(
+                    "LISTEN_STATS_TEST_REDIS_PREFIX", Path(os.environ.get(DATABASE_VARIABLE, str(os.getpid()))).name
+                ),
             },
         }
     }

@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.real, pytest.mark.django_db(transaction=True)]
 APPLICATION = "aircox_listen_stats.asgi:application"
 SERVERS = ("uvicorn", "daphne")
 PATH = "/ws/listen-stats/campus/"
+PREFIX = "of-this-test"
 SOON_SECONDS = 5.0
 POLLED_SECONDS = 3.5
 """Silence, a poll, and what a busy machine adds."""
@@ -45,7 +46,11 @@ def web_server(request, station, asgi_server, child_environment):
 @pytest.fixture(params=SERVERS)
 def server_on_redis(request, station, asgi_server, child_environment, private_redis):
     """The same with a Redis of this test alone between the collector and it."""
-    environment = {**child_environment, "LISTEN_STATS_TEST_REDIS": private_redis.url}
+    environment = {
+        **child_environment,
+        "LISTEN_STATS_TEST_REDIS": private_redis.url,
+        "LISTEN_STATS_TEST_REDIS_PREFIX": PREFIX,
+    }
     return asgi_server(APPLICATION, server=request.param, environment=environment)
 
 
@@ -66,7 +71,7 @@ async def told_until(client, listeners: int | None, seconds: float) -> float:
 @contextlib.asynccontextmanager
 async def collector(url: str):
     """The collector's end of the channel layer."""
-    layer = RedisPubSubChannelLayer(hosts=[{"address": url, "socket_timeout": None}])
+    layer = RedisPubSubChannelLayer(hosts=[{"address": url, "socket_timeout": None}], prefix=PREFIX)
     yield layer
     await layer.flush()
 
