@@ -86,6 +86,28 @@ class ExclusionSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IngestSettings:
+    """The INGEST entry: what one batch of stream events, and one token, may bring."""
+
+    max_bytes: int = 5_000_000  # of a body as it is sent, compressed or not
+    max_inflated_bytes: int = 20_000_000
+    max_events: int = 10_000
+    requests_per_minute: int = 600  # of each token, in each process
+    max_dead_letters: int = 100_000  # of each source; later ones are refused and not kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayerSettings:
+    """The PLAYER entry: what web players may tell of themselves."""
+
+    enabled: bool = False
+    allowed_origins: Sequence[str] = ()  # of pages beside the site's own; "*" allows all
+    streams: Mapping[str, str] = field(default_factory=dict)  # address of a stream, as players have it -> its slug
+    events_per_minute: int = 60  # of one page, in each process
+    listener_events_per_minute: int = 240  # of one address and agent, in each process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything a station can set, with its default."""
 
@@ -93,6 +115,8 @@ class Settings:
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
     live: LiveSettings = field(default_factory=LiveSettings)
     exclude: ExclusionSettings = field(default_factory=ExclusionSettings)
+    player: PlayerSettings = field(default_factory=PlayerSettings)
+    ingest: IngestSettings = field(default_factory=IngestSettings)
     monitor_hook: bool = False
     rule_set: str = "triton"
     rule_sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -104,6 +128,8 @@ class Settings:
     trusted_proxies: Sequence[str] = ()
     keep_sessions_days: int = 400
     keep_connections_hours: int = 48
+    keep_events_days: int = 7  # stream events; an event that ended earlier is refused
+    keep_dead_letters_days: int = 30
     settle_after_hours: float | None = None  # default: what the station's sources need
     minimum_cell: int = 0  # counts from 1 to one below it are left empty in CSV and JSON; pages show all
     callback_tokens: Mapping[str, str] = field(default_factory=dict)  # source -> token in its callback URL
@@ -162,6 +188,8 @@ def read(given: Mapping[str, Any]) -> Settings:
         "exclude": _read(ExclusionSettings, given.pop("EXCLUDE", {}), "EXCLUDE", upper=False),
         "streams": {
             slug: _read(StreamSettings, entry, f"STREAMS[{slug!r}]", upper=False) for slug, entry in streams.items()
+        "player": _read(PlayerSettings, given.pop("PLAYER", {}), "PLAYER", upper=False),
+        "ingest": _read(IngestSettings, given.pop("INGEST", {}), "INGEST", upper=False),
         },
         "sources": {name: _source(name, entry) for name, entry in sources.items()},
     }
@@ -243,6 +271,9 @@ def _cross_check(result: Settings) -> None:
         ) from None
     _check_networks(result)
     result.rules()
+    for name in IngestSettings.__slots__:
+        if getattr(result.ingest, name) < 1:
+            raise ConfigurationError(f"INGEST[{name!r}] is {getattr(result.ingest, name)}; expected 1 or more.")
 
 
 def _check_networks(result: Settings) -> None:

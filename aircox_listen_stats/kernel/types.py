@@ -96,7 +96,9 @@ class Observation:
     forgets at the door (a callback) hands over the mark.
     ``start_known`` is False where only the first sighting is known,
     ``identity_known`` is False where the address is that of the station's own
-    proxy: another ear's word on who this is, is better.
+    proxy: another ear's word on who this is, is better. ``delivered_ms`` is the
+    sound that was sent (HLS), ``rendition`` the one of which most was, ``switches``
+    the changes between them; like ``bytes_sent`` they only grow.
     """
 
     stream: str  # slug of the stream in the settings
@@ -107,6 +109,9 @@ class Observation:
     address: Address | None = None
     mark: ListenerMark | None = None
     bytes_sent: int | None = None
+    delivered_ms: int | None = None
+    rendition: str = ""
+    switches: int | None = None
     start_known: bool = True
     identity_known: bool = True
 

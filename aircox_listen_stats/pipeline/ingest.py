@@ -70,6 +70,9 @@ class Socket:
     ended: bool
     told: bool
     bytes_sent: int | None
+    delivered_ms: int | None = None
+    rendition: str | None = None
+    switches: int | None = None
     identity_known: bool = True
     country: str = ""
     app: str = ""
@@ -81,6 +84,16 @@ class Socket:
     @property
     def who(self) -> Who:
         return self.stream_id, self.listener
+
+    def deliver(self, one: Observation) -> None:
+        """Takes what was sent so far; sums that were told before are no smaller for being told again."""
+        if one.bytes_sent is not None:
+            self.bytes_sent = max(self.bytes_sent or 0, one.bytes_sent)
+        if one.switches is not None:
+            self.switches = max(self.switches or 0, one.switches)
+        if one.delivered_ms is not None and one.delivered_ms >= (self.delivered_ms or 0):
+            self.delivered_ms = one.delivered_ms
+            self.rendition = one.rendition or self.rendition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +287,9 @@ class _Ingest:
             ended=one.ended,
             told=one.ended,
             bytes_sent=one.bytes_sent,
+            delivered_ms=one.delivered_ms,
+            rendition=one.rendition or None,
+            switches=one.switches,
             identity_known=one.identity_known,
             country=mark.country,
             app=mark.app,
@@ -291,7 +307,7 @@ class _Ingest:
         if one.identity_known and not socket.identity_known:
             socket.identity_known = True
             self.named.append((socket, one))
-        before = (socket.started_ms, socket.seen_ms, socket.told, socket.bytes_sent, socket.stream_id)
+        before = _state(socket)
         if one.start_known and one.started_ms < socket.started_ms:
             socket.started_ms = one.started_ms
             socket.key = f"{socket.client}@{one.started_ms}"
@@ -307,12 +323,11 @@ class _Ingest:
             if socket.seen_ms > self.now_ms + CLOCK_TOLERANCE_MS:
                 socket.seen_ms = one.seen_ms
             socket.seen_ms = max(socket.seen_ms, one.seen_ms, socket.started_ms)
-        if one.bytes_sent is not None:
-            socket.bytes_sent = max(socket.bytes_sent or 0, one.bytes_sent)
-        after = (socket.started_ms, socket.seen_ms, socket.told, socket.bytes_sent, socket.stream_id)
+        socket.deliver(one)
+        after = _state(socket)
         if before != after:
             socket.changed = True
-            socket.only_seen = socket.only_seen and before[:1] + before[2:] == after[:1] + after[2:]
+            socket.only_seen = socket.only_seen and before[1:] == after[1:]
 
     # The census ---------------------------------------------------------------
 
@@ -391,7 +406,8 @@ class _Ingest:
         chosen = [mark.listener for mark in marks]
         for index in order:
             one, mark = told[index], marks[index]
-            if mark.previous is None:
+            if mark.previous is None:  # told of the period before, in one report with this one's
+                heard[self.streams[one.stream].pk, mark.listener].append((one.started_ms, one.seen_ms))
                 continue
             who = (self.streams[one.stream].pk, mark.previous)
             if any(
@@ -428,9 +444,9 @@ class _Ingest:
             rows.change_in(f"UPDATE {name} SET seen = %s WHERE id IN ({{values}})", [seen_ms], ids)
         rows.change_each(
             f"UPDATE {name} SET key = %s, stream_id = %s, started = %s, seen = %s, ended = %s,"
-            " told = %s, bytes_sent = %s WHERE id = %s",
+            " told = %s, bytes_sent = %s, delivered_ms = %s, rendition = %s, switches = %s WHERE id = %s",
             [
-                (one.key, one.stream_id, one.started_ms, one.seen_ms, one.ended, one.told, one.bytes_sent, one.id)
+                (one.key, one.stream_id, one.started_ms, one.seen_ms, one.ended, one.told, *_sent(one), one.id)
                 for one in rest
             ],
         )
@@ -544,7 +560,19 @@ def _ms(state: SourceState) -> int:
     return to_ms(state.heard)
 
 
-_COLUMNS = "id, key, client, stream_id, listener, started, seen, ended, told, bytes_sent, identity_known"
+def _sent(one: Socket) -> tuple[int | None, int | None, str | None, int | None]:
+    return one.bytes_sent, one.delivered_ms, one.rendition, one.switches
+
+
+def _state(one: Socket) -> tuple[object, ...]:
+    """What an observation may change, the last sighting first."""
+    return one.seen_ms, one.started_ms, one.told, one.stream_id, *_sent(one)
+
+
+_COLUMNS = (
+    "id, key, client, stream_id, listener, started, seen, ended, told, identity_known,"
+    " bytes_sent, delivered_ms, rendition, switches"
+)
 
 
 def _sockets(where: str, parameters: Sequence[object]) -> list[Socket]:
@@ -568,10 +596,13 @@ def _read(found: Iterable[tuple]) -> list[Socket]:
             seen_ms=seen,
             ended=bool(ended),
             told=bool(told),
-            bytes_sent=bytes_sent,
             identity_known=bool(identity_known),
+            bytes_sent=sent[0],
+            delivered_ms=sent[1],
+            rendition=sent[2],
+            switches=sent[3],
         )
-        for id_, key, client, stream_id, listener, started, seen, ended, told, bytes_sent, identity_known in found
+        for id_, key, client, stream_id, listener, started, seen, ended, told, identity_known, *sent in found
     ]
 
 
@@ -592,4 +623,7 @@ def _row(source: str, one: Socket) -> Connection:
         exclusion=one.exclusion,
         rule=one.rule,
         bytes_sent=one.bytes_sent,
+        delivered_ms=one.delivered_ms,
+        rendition=one.rendition,
+        switches=one.switches,
     )

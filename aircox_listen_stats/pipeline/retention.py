@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.db import connection, transaction
+from django.db.models import QuerySet
 
 from .. import conf
 from ..fields import from_ms
 from ..kernel import calendar
 from ..models import (
     Connection,
+    DeadLetter,
     Inbox,
     Lease,
     MonitorWatch,
     OnAirChange,
     Session,
     StaleWindow,
+    StreamEvent,
 )
 from . import ingest, rows, secrets, stitching
 
@@ -50,6 +53,8 @@ class Pruned:
     secrets: int = 0
     stale_windows: int = 0
     callbacks: int = 0
+    events: int = 0
+    dead_letters: int = 0
 
 
 def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
@@ -57,7 +62,8 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
 
     Sessions by KEEP_SESSIONS_DAYS, sockets by KEEP_CONNECTIONS_HOURS once their
     whole session is closed and as old, on-air observations with the sessions,
-    secrets with their period. Airings, audiences and coverage stay.
+    secrets with their period, stream events by KEEP_EVENTS_DAYS, dead letters by
+    KEEP_DEAD_LETTERS_DAYS. Airings, audiences and coverage stay.
     """
     settings = conf.get()
     sessions_ms = sessions_cutoff_ms(now_ms)
@@ -73,6 +79,8 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
     watches = MonitorWatch.objects.filter(seen__lt=sessions_ms)
     stale = StaleWindow.objects.filter(ended__lt=sessions_ms)
     callbacks = Inbox.objects.filter(received__lt=connections_ms)
+    events = StreamEvent.objects.filter(ended__lt=now_ms - settings.keep_events_days * DAY_MS)
+    letters = DeadLetter.objects.filter(received__lt=now_ms - settings.keep_dead_letters_days * DAY_MS)
     if dry_run:
         return Pruned(
             sessions=old_sessions.count(),
@@ -81,6 +89,8 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
             onair_changes=changes.count() + watches.count(),
             stale_windows=stale.count(),
             callbacks=callbacks.count(),
+            events=events.count(),
+            dead_letters=letters.count(),
         )
     lapsed = _lapse(connections_ms)
     _remember_horizon(sessions_ms, now_ms)
@@ -92,7 +102,18 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
         secrets=_destroy_secrets(now_ms),
         stale_windows=stale.delete()[0],
         callbacks=callbacks.delete()[0],
+        events=_delete_in_pieces(events),
+        dead_letters=_delete_in_pieces(letters),
     )
+
+
+def _delete_in_pieces(some: QuerySet) -> int:
+    """How many rows were deleted. The collector and the monitor write between two pieces."""
+    deleted = 0
+    while ids := list(some.values_list("pk", flat=True)[:BATCH]):
+        with transaction.atomic():
+            deleted += rows.change_in(f"DELETE FROM {rows.table(some.model)} WHERE id IN ({{values}})", [], ids)
+    return deleted
 
 
 def sessions_cutoff_ms(now_ms: int) -> int:

@@ -6,7 +6,8 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from ..fields import from_ms
 from ..kernel import sessionize
@@ -55,6 +56,10 @@ class _Socket(NamedTuple):
     exclusion: str
     rule: str
     source: str
+    bytes_sent: int | None
+    delivered_ms: int | None
+    rendition: str | None
+    switches: int | None
 
 
 class _Row(NamedTuple):
@@ -74,6 +79,10 @@ class _Row(NamedTuple):
     source: str
     told_exclusion: str | None = None  # what the sockets say, where a ruling says otherwise
     told_rule: str | None = None
+    bytes_sent: int | None = None
+    delivered_ms: int | None = None
+    rendition: str | None = None
+    switches: int | None = None
 
 
 _FIELDS = (
@@ -91,6 +100,10 @@ _FIELDS = (
     "source",
     "told_exclusion",
     "told_rule",
+    "bytes_sent",
+    "delivered_ms",
+    "rendition",
+    "switches",
 )
 
 
@@ -112,7 +125,8 @@ def _sockets(touched: Collection[Who]) -> dict[Who, list[_Socket]]:
     found: dict[Who, list[_Socket]] = defaultdict(list)
     for row in rows.fetch_in(
         "SELECT id, session_id, stream_id, listener, key, started, seen, ended, country, app, exclusion,"
-        f" rule, source FROM {rows.table(Connection)} WHERE listener IN ({{values}})",
+        " rule, source, bytes_sent, delivered_ms, rendition, switches"
+        f" FROM {rows.table(Connection)} WHERE listener IN ({{values}})",
         [],
         {listener for _, listener in touched},
     ):
@@ -126,7 +140,7 @@ def _wanted(sockets: Sequence[_Socket], gap_ms: int) -> Iterable[tuple[_Row, lis
     """The sessions of one listener on one stream, each with its sockets, first one first."""
     if len(sockets) == 1 and sockets[0].seen_ms > sockets[0].started_ms:
         one = sockets[0]  # nearly always, and there is nothing to stitch
-        yield _row(one, (one.started_ms, one.seen_ms), one.seen_ms - one.started_ms, None, not one.ended, 0), [one]
+        yield _row([one], (one.started_ms, one.seen_ms), one.seen_ms - one.started_ms, None, not one.ended, 0), [one]
         return
     by_key = {f"{one.key}\0{one.source}": one for one in sockets}
     spans = sessionize.stitch(
@@ -139,10 +153,13 @@ def _wanted(sockets: Sequence[_Socket], gap_ms: int) -> Iterable[tuple[_Row, lis
     for span in spans:
         group = sorted((by_key[key] for key in span.keys), key=lambda one: (one.started_ms, one.key))
         hull = (span.started_ms, span.ended_ms)
-        yield _row(group[0], hull, span.played_ms, _parts(span), span.is_open, span.lane), group
+        yield _row(group, hull, span.played_ms, _parts(span), span.is_open, span.lane), group
 
 
-def _row(first: _Socket, hull: tuple[int, int], played_ms: int, parts: str | None, is_open: bool, lane: int) -> _Row:
+def _row(
+    group: Sequence[_Socket], hull: tuple[int, int], played_ms: int, parts: str | None, is_open: bool, lane: int
+) -> _Row:
+    first = group[0]
     return _Row(
         stream_id=first.stream_id,
         listener=household_key(first.listener, lane),
@@ -156,7 +173,35 @@ def _row(first: _Socket, hull: tuple[int, int], played_ms: int, parts: str | Non
         exclusion=first.exclusion,
         rule=first.rule,
         source=first.source,
+        bytes_sent=_sum(one.bytes_sent for one in group),
+        delivered_ms=_sum(one.delivered_ms for one in group),
+        rendition=_rendition(group),
+        switches=_switches(group),
     )
+
+
+def _sum(told: Iterable[int | None]) -> int | None:
+    """The sum of what was told; None where nothing was."""
+    known = [one for one in told if one is not None]
+    return sum(known) if known else None
+
+
+def _rendition(group: Sequence[_Socket]) -> str | None:
+    """The rendition of which most was sent."""
+    sent: dict[str, int] = defaultdict(int)
+    for one in group:
+        if one.rendition is not None:
+            sent[one.rendition] += one.delivered_ms or 0
+    return min(sent, key=lambda name: (-sent[name], name), default=None)
+
+
+def _switches(group: Sequence[_Socket]) -> int | None:
+    """The changes within the sockets, and those from one to the next."""
+    within = _sum(one.switches for one in group)
+    if within is None:
+        return None
+    names = [one.rendition for one in group if one.rendition is not None]
+    return within + sum(name != other for name, other in pairwise(names))
 
 
 def _ruled(wanted: Sequence[tuple[_Row, list[_Socket]]]) -> list[tuple[_Row, list[_Socket]]]:
@@ -227,13 +272,25 @@ def _apply(wanted: Sequence[tuple[_Row, list[_Socket]]], known: dict[int, _Row])
     return Stitched(opened=len(new), changed=len(changed), removed=len(free), windows=tuple(windows))
 
 
+_GROWING: dict[str, Any] = {
+    "ended_ms": 0,
+    "played_ms": 0,
+    "is_open": False,
+    "bytes_sent": None,
+    "delivered_ms": None,
+    "rendition": None,
+    "switches": None,
+}
+"""What differs where a session only goes on."""
+
+
 def _stale(old: _Row, new: _Row) -> list[Window]:
     """Where the figures change when ``old`` becomes ``new``.
 
     A session that only goes on, or closes, changes nothing that lies before
     its old end; one millisecond more, since an airing may end there.
     """
-    same = old._replace(ended_ms=0, played_ms=0, is_open=False) == new._replace(ended_ms=0, played_ms=0, is_open=False)
+    same = old._replace(**_GROWING) == new._replace(**_GROWING)
     if same and min(old.played_ms, new.played_ms) > UNDECIDED_MS:
         ends = (old.ended_ms, new.ended_ms)
         return [(new.stream_id, min(ends) - 1, max(ends) + 1)]
@@ -287,6 +344,10 @@ def _create(new: Sequence[tuple[_Row, list[_Socket]]]) -> list[tuple[int, int]]:
                 source=row.source,
                 told_exclusion=row.told_exclusion,
                 told_rule=row.told_rule,
+                bytes_sent=row.bytes_sent,
+                delivered_ms=row.delivered_ms,
+                rendition=row.rendition,
+                switches=row.switches,
             )
             for row, _ in new
         ],

@@ -31,7 +31,18 @@ from .follow import MAX_LINE_BYTES, FollowedLog, Hearing, Place
 from .segments import Fetch, Stretch, Stretches
 from .stamps import instant
 
-__all__ = ["Group", "HlsLine", "HlsSource", "Part", "groups", "parse_line", "part_of", "request", "session_in"]
+__all__ = [
+    "Group",
+    "HlsLine",
+    "HlsSource",
+    "Part",
+    "groups",
+    "parse_line",
+    "part_of",
+    "rendition_name",
+    "request",
+    "session_in",
+]
 
 PROBE_BYTES = 1024
 """Who asks for no more than so much of a segment looks whether it is there (openbroadcast's minimum)."""
@@ -51,7 +62,13 @@ PLAYLISTS = (".m3u8", ".m3u")
 SEGMENTS = (".ts", ".aac", ".mp3", ".m4s", ".m4a", ".mp4", ".cmfa", ".ac3", ".ec3")
 """Media segments of RFC 8216 and of fragmented MP4."""
 
+LONGEST_NAME = 32
+"""Characters of a rendition's name that are kept (``Session.rendition``)."""
+
 _NUMBER = re.compile(r"\d+(?=\D*$)")
+_NOBODYS = re.compile(r"[^/]{25}|\d{8}")
+"""What in a path is too long for a rendition's name: a token, a time, an id."""
+
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _COMBINED = re.compile(
     rb'(?P<ip>\S+) \S+ .*?\[(?P<stamp>[^\]]*)\] "(?P<request>(?:[^"\\]|\\.)*)" '
@@ -362,6 +379,16 @@ def _segment(line: HlsLine, group: Group) -> tuple[Part | None, str]:
     )
 
 
+def rendition_name(rendition: str) -> str:
+    """What is kept of a rendition (``Part.rendition``): its path up to the number, ``hi`` of ``hi_#.ts``.
+
+    '' where that is too long for a name, and may be somebody's.
+    """
+    words = (word.strip("-_. ") for word in rendition.partition("#")[0].split("/"))
+    name = "/".join(word for word in words if word)
+    return "" if len(name) > LONGEST_NAME or _NOBODYS.search(name) else name
+
+
 def _is_probe(line: HlsLine) -> bool:
     """A player that asks for the first bytes to see whether ranges are answered, or what this is."""
     if line.asked is not None:
@@ -384,6 +411,7 @@ class HlsSource(FollowedLog):
     options = {
         **FollowedLog.options,
         "target_seconds": (int, float),
+        "segment_seconds": (int, float),
         "session_argument": str,
         "delay_seconds": (int, float),
     }
@@ -396,6 +424,7 @@ class HlsSource(FollowedLog):
         start_at: str = "end",
         poll_seconds: float = 2.0,
         target_seconds: float = 0.0,
+        segment_seconds: float = 0.0,
         session_argument: str = "sid",
         delay_seconds: float = 0.0,
     ) -> None:
@@ -406,6 +435,11 @@ class HlsSource(FollowedLog):
                 f"Option 'target_seconds' of source {self.name!r} is {target_seconds!r}; expected 1 to "
                 f"{LONGEST_TARGET_SECONDS:g}: what #EXT-X-TARGETDURATION of its playlists says."
             )
+        if segment_seconds and not 0 < segment_seconds <= LONGEST_TARGET_SECONDS:
+            raise ConfigurationError(
+                f"Option 'segment_seconds' of source {self.name!r} is {segment_seconds!r}; expected up to "
+                f"{LONGEST_TARGET_SECONDS:g}: what #EXTINF of its playlists says, or 0 for target_seconds."
+            )
         if not 0 <= delay_seconds <= LONGEST_DELAY_SECONDS:
             raise ConfigurationError(
                 f"Option 'delay_seconds' of source {self.name!r} is {delay_seconds!r}; expected 0 to "
@@ -413,6 +447,7 @@ class HlsSource(FollowedLog):
             )
         self.groups = groups(self.streams)
         self.target_ms = round(target_seconds * MS)
+        self.segment_ms = round((segment_seconds or target_seconds) * MS)
         self.delay_ms = round(delay_seconds * MS)
         self.session_argument = session_argument
 
@@ -485,6 +520,7 @@ class _Hearing(Hearing):
             # A slow transfer began earlier; no more than a window, so that lines stay nearly in order.
             at_ms=said.ended_ms - min(said.duration_ms, self.source.target_ms),
             rendition=zlib.crc32(part.rendition.encode("utf-8", "surrogatepass")),
+            name=rendition_name(part.rendition),
             number=part.number,
             bytes_sent=said.bytes_sent or 0,
             is_whole=part.is_whole,
@@ -518,6 +554,9 @@ class _Hearing(Hearing):
             client=str(one.client),
             address=address,
             bytes_sent=one.bytes_sent,
+            delivered_ms=one.delivered_ms(self.source.segment_ms),
+            rendition=one.name(),
+            switches=one.switches,
             identity_known=identity_known,
         )
 

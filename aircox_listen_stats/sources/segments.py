@@ -35,6 +35,9 @@ REMEMBERED_NUMBERS = 32
 MOST_PLAYERS = 64
 """So many players without a session id are told apart behind one address and agent."""
 
+MOST_NAMES = 16
+"""So many renditions of one stretch are told apart by name; outputs have two to six."""
+
 DISORDER_MS = 60_000
 """Lines of one log are no further out of order than this, unless the clock was set."""
 
@@ -46,8 +49,10 @@ class Fetch:
     """One request that is listening. ``number`` is None for a master playlist.
 
     ``visitor`` names who asks for what stream; ``is_named`` says that a session
-    id does so, which is one player's. ``is_whole`` is False where the same
-    player may well ask for the segment again: a broken transfer, a part of it.
+    id does so, which is one player's. ``rendition`` tells renditions apart,
+    ``name`` is what is kept of it ('' for nothing). ``is_whole`` is False where
+    the same player may well ask for the segment again: a broken transfer, a
+    part of it.
     """
 
     visitor: str
@@ -55,6 +60,7 @@ class Fetch:
     stream: str
     at_ms: int
     rendition: int = 0
+    name: str = ""
     number: int | None = None
     bytes_sent: int = 0
     is_whole: bool = True
@@ -89,7 +95,6 @@ class _Guest:
     rendition: int
     since_ms: int
     last_ms: int
-    bytes_sent: int = 0
     meetings: int = 0
     met_ms: int = -_FAR
     shelf: Shelf = field(default_factory=Shelf)
@@ -97,7 +102,10 @@ class _Guest:
 
 @dataclass(slots=True, kw_only=True)
 class Stretch:
-    """One player's listening without a pause. ``client`` numbers the stretches in the order of the log."""
+    """One player's listening without a pause. ``client`` numbers the stretches in the order of the log.
+
+    ``sent`` counts the segments that were sent whole, by the rendition's name.
+    """
 
     client: int
     stream: str
@@ -105,6 +113,8 @@ class Stretch:
     last_ms: int
     is_heard: bool = False  # False: a master playlist alone
     bytes_sent: int = 0
+    sent: dict[str, int] = field(default_factory=dict)
+    switches: int = 0
     rendition: int | None = None
     rendition_ms: int = 0  # when it was last asked for
     shelf: Shelf = field(default_factory=Shelf)
@@ -113,6 +123,14 @@ class Stretch:
     def end_ms(self, target_ms: int) -> int:
         """Where the union of the windows ends, so far."""
         return self.last_ms + target_ms if self.is_heard else self.started_ms
+
+    def delivered_ms(self, segment_ms: int) -> int:
+        """The sound that was sent in segments of this length."""
+        return sum(self.sent.values()) * segment_ms
+
+    def name(self) -> str:
+        """The rendition of which most was sent, of equals the first by name; '' for none that has a name."""
+        return min(self.sent, key=lambda name: (-self.sent[name], name), default="")
 
     def has(self, rendition: int, number: int) -> bool:
         if rendition == self.rendition:
@@ -129,7 +147,7 @@ class Stretches:
         self.last_client = int(memory.get("client", 0))
         self.newest_ms = int(memory.get("newest_ms", 0))
         self.players: dict[str, list[Stretch]] = {
-            visitor: [_recalled(row) for row in rows] for visitor, rows in memory.get("players", {}).items()
+            visitor: [_recalled(row) for row in rows] for visitor, rows in memory.get("playing", {}).items()
         }
         self.crowded = 0
 
@@ -143,7 +161,7 @@ class Stretches:
         return {
             "client": self.last_client,
             "newest_ms": self.newest_ms,
-            "players": {visitor: rows for visitor, rows in players.items() if rows},
+            "playing": {visitor: rows for visitor, rows in players.items() if rows},
         }
 
     def note(self, at_ms: int) -> None:
@@ -195,20 +213,23 @@ class Stretches:
         """Makes ``player`` hear it; another player where that becomes plain now."""
         player.last_ms = max(player.last_ms, one.at_ms)
         player.is_heard = True
+        # Also of a guest: should it become another player, their sums together are right.
+        player.bytes_sent += one.bytes_sent
+        if one.is_whole:
+            name = one.name if one.name in player.sent or len(player.sent) < MOST_NAMES else ""
+            player.sent[name] = player.sent.get(name, 0) + 1
         guest = player.guest
         if one.is_named or player.rendition in (None, one.rendition):
+            player.switches += player.rendition not in (None, one.rendition)
             player.rendition = one.rendition
             player.rendition_ms = one.at_ms
-            player.bytes_sent += one.bytes_sent
             if not one.is_named and one.is_whole:
                 player.shelf.add(number)
             return self._meet(player, one, number, guest.shelf) if guest else None
         if guest is None or guest.rendition != one.rendition or one.at_ms - guest.last_ms > self.silence_ms:
-            player.bytes_sent += guest.bytes_sent if guest else 0
             guest = _Guest(rendition=one.rendition, since_ms=one.at_ms, last_ms=one.at_ms)
             player.guest = guest
         guest.last_ms = one.at_ms
-        guest.bytes_sent += one.bytes_sent
         if one.is_whole:
             guest.shelf.add(number)
         if one.at_ms - player.rendition_ms > LEFT_TARGETS * self.target_ms:
@@ -220,7 +241,7 @@ class Stretches:
     def _change(player: Stretch, guest: _Guest) -> None:
         """The player has changed to the guest's rendition."""
         player.rendition, player.rendition_ms, player.shelf = guest.rendition, guest.last_ms, guest.shelf
-        player.bytes_sent += guest.bytes_sent
+        player.switches += 1
         player.guest = None
 
     def _meet(self, player: Stretch, one: Fetch, number: int, others: Shelf) -> Stretch | None:
@@ -237,7 +258,6 @@ class Stretches:
         fresh = self._open(one, since_ms=guest.since_ms)
         fresh.last_ms = guest.last_ms
         fresh.is_heard = True
-        fresh.bytes_sent = guest.bytes_sent
         fresh.rendition, fresh.rendition_ms, fresh.shelf = guest.rendition, guest.last_ms, guest.shelf
         return fresh
 
@@ -251,6 +271,8 @@ def _row(one: Stretch) -> list[Any]:
         one.last_ms,
         int(one.is_heard),
         one.bytes_sent,
+        one.sent,
+        one.switches,
         one.rendition,
         one.rendition_ms,
         one.shelf.top,
@@ -264,7 +286,6 @@ def _row(one: Stretch) -> list[Any]:
         guest.rendition,
         guest.since_ms,
         guest.last_ms,
-        guest.bytes_sent,
         guest.meetings,
         guest.met_ms,
         guest.shelf.top,
@@ -273,15 +294,15 @@ def _row(one: Stretch) -> list[Any]:
 
 
 def _recalled(row: Sequence[Any]) -> Stretch:
-    client, stream, started_ms, last_ms, is_heard, sent, rendition, rendition_ms, top, bits, *rest = row
+    client, stream, started_ms, last_ms, is_heard, bytes_sent, sent, switches, *rest = row
+    rendition, rendition_ms, top, bits, *rest = rest
     guest = None
     if rest:
-        other, since_ms, guest_ms, guest_sent, meetings, met_ms, guest_top, guest_bits = rest
+        other, since_ms, guest_ms, meetings, met_ms, guest_top, guest_bits = rest
         guest = _Guest(
             rendition=other,
             since_ms=since_ms,
             last_ms=guest_ms,
-            bytes_sent=guest_sent,
             meetings=meetings,
             met_ms=met_ms,
             shelf=Shelf(guest_top, guest_bits),
@@ -292,7 +313,9 @@ def _recalled(row: Sequence[Any]) -> Stretch:
         started_ms=started_ms,
         last_ms=last_ms,
         is_heard=bool(is_heard),
-        bytes_sent=sent,
+        bytes_sent=bytes_sent,
+        sent=dict(sent),
+        switches=switches,
         rendition=rendition,
         rendition_ms=rendition_ms,
         shelf=Shelf(top, bits),

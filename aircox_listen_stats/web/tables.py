@@ -32,7 +32,7 @@ def csv_response(request: HttpRequest, name: str, header: Sequence[str], rows: I
     """The table as a download called ``name``; ``?bom=1`` puts a byte order mark before it."""
     chunks = write(header, rows, bom=request.GET.get("bom") == "1")
     # Under ASGI Django would gather a plain iterator first and warn of it.
-    content = _in_turn(chunks) if isinstance(request, ASGIRequest) else chunks
+    content = in_turn(chunks) if isinstance(request, ASGIRequest) else chunks
     response = StreamingHttpResponse(content, content_type="text/csv; charset=utf-8; header=present")
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     response["X-Content-Type-Options"] = "nosniff"
@@ -88,7 +88,8 @@ class _Lines:
         return taken
 
 
-async def _in_turn(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def in_turn(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """The same chunks for an ASGI response, each made once the one before was sent."""
     # The database belongs to the thread of synchronous code.
     following: Any = sync_to_async(lambda: next(chunks, None))
     while (chunk := await following()) is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db.models import Sum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ from aircox_listen_stats.kernel.sessionize import TWIN_MS
 from aircox_listen_stats.kernel.types import Observation
 from aircox_listen_stats.models import Connection, Session, SourceState, Stream
 from aircox_listen_stats.pipeline import ingest, recognise, secrets
-from aircox_listen_stats.sources.hls import HlsSource, groups, parse_line, part_of
+from aircox_listen_stats.sources.hls import HlsSource, groups, parse_line, part_of, rendition_name
 from aircox_listen_stats.sources.segments import Fetch, Shelf, Stretch, Stretches
 from tests.sources import hls_run
 from tests.sources.hls_run import FOLDER, MASTER, MS
@@ -245,6 +246,7 @@ def test_two_streams_in_one_folder_are_refused() -> None:
         {"path": "/x"},
         {"path": "/x", "target_seconds": 0.5},
         {"path": "/x", "target_seconds": 61},
+        {"path": "/x", "target_seconds": 3, "segment_seconds": 61},
         {"path": "/x", "target_seconds": 3, "delay_seconds": -1},
         {"path": "x", "target_seconds": 3},
         {"path": "/x", "target_seconds": "3"},
@@ -402,10 +404,54 @@ def test_a_clock_that_was_set_begins_another_stretch() -> None:
     assert spans(play([(3600, HI, 1), (3603, HI, 2), (0, HI, 3), (3, HI, 4)])) == [(3600, 3606), (0, 6)]
 
 
-def test_bytes_follow_the_player() -> None:
+def test_bytes_are_all_counted_and_follow_the_player_once_it_is_plain() -> None:
     stretches = play(mixed(steady(0, 90), [(second + 1, LO, n) for second, _, n in steady(12, 60)]))
     told = stretches.__dict__["told"]
-    assert [one.bytes_sent for one in told.values()] == [32, 18]
+    assert [one.bytes_sent for one in told.values()] == [32 + 5, 18 - 5]
+    assert [one.delivered_ms(3000) for one in told.values()] == [37 * 3000, 13 * 3000]
+
+
+def test_the_bytes_of_a_tried_rendition_are_counted_though_it_is_not_gone_on_with() -> None:
+    stretches = play([(0, HI, 9), (0, HI, 10), (0.01, LO, 9), (0.01, LO, 10)])
+    (one,) = stretches.__dict__["told"].values()
+    assert (one.bytes_sent, one.switches) == (4, 0)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_stretch_knows_what_was_sent_and_of_which_rendition(named: bool) -> None:
+    stretches = play([(3 * n, HI, n) for n in range(4)], named=named, name="hi")
+    hear(stretches, [(12 + 3 * n, LO, 4 + n) for n in range(10)], named=named, name="lo")
+    hear(stretches, [(42, LO, 13)], named=named, name="lo", is_whole=False)
+    hear(stretches, [(45 + 3 * n, HI, 14 + n) for n in range(3)], named=named, name="hi")
+    (one,) = stretches.__dict__["told"].values()
+    assert one.sent == {"hi": 7, "lo": 10}
+    assert (one.name(), one.switches, one.bytes_sent) == ("lo", 2, 18)
+    assert one.delivered_ms(3040) == 17 * 3040
+
+
+def test_names_of_renditions_are_bounded() -> None:
+    stretches = Stretches({}, target_ms=TARGET * MS)
+    for number in range(40):
+        hear(stretches, [(3 * number, number, number)], named=True, name=f"r{number}")
+    (one,) = stretches.__dict__["told"].values()
+    assert len(one.sent) == 17
+    assert sum(one.sent.values()) == 40
+
+
+@pytest.mark.parametrize(
+    ("rendition", "name"),
+    [
+        ("hi_#.ts", "hi"),
+        ("hi/seg-#.m4s", "hi/seg"),
+        ("audio_128000/#.ts", "audio_128000"),
+        ("#.ts", ""),
+        ("550e8400-e29b-41d4-a716-446655440000/hi_#.ts", ""),
+        ("u17953130001/hi_#.ts", ""),
+        ("a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p/q/hi_#.ts", ""),
+    ],
+)
+def test_of_a_rendition_is_kept_what_can_be_nobodys(rendition: str, name: str) -> None:
+    assert rendition_name(rendition) == name
 
 
 @given(st.lists(st.integers(0, 60), max_size=60))
@@ -555,7 +601,7 @@ def test_the_cursor_holds_no_address_no_agent_no_session_and_no_path() -> None:
     made = hls_run.source(JSON_LOG)
     _, cursor = follow(made, {})
     kept = json.dumps(cursor)
-    assert len(cursor["stretches"]["players"]) >= 3
+    assert len(cursor["stretches"]["playing"]) >= 3
     for secret in ("127.0.4", "iPhone", "Mozilla", "A1B2C3D4", "b-twin", "bq-77", "/hls/", str(FOLDER)):
         assert secret not in kept
     assert all(one.client.isdigit() for one in told_by(follow(made, {})[0]).values() if one.client)
@@ -668,8 +714,9 @@ class Playback:
 def kept() -> list[tuple[Any, ...]]:
     """Everything that the tables hold of the listening, by start."""
     sessions = Session.objects.order_by("started", "ended", "listener")
-    columns = ("started", "ended", "played_ms", "parts", "is_open", "listener", "app")
-    connections = Connection.objects.order_by("client").values_list("client", "started", "seen", "ended", "bytes_sent")
+    sent = ("bytes_sent", "delivered_ms", "rendition", "switches")
+    columns = ("started", "ended", "played_ms", "parts", "is_open", "listener", "app", *sent)
+    connections = Connection.objects.order_by("client").values_list("client", "started", "seen", "ended", *sent)
     return [*sessions.values_list(*columns), *connections]
 
 
@@ -687,6 +734,20 @@ def test_stored_in_many_pulls_or_in_one_the_tables_are_the_same(station: Stream,
     assert found[0] == found[1] == found[2]
     assert Session.objects.filter(is_open=True).count() == 0
     assert [len(one.parts) for one in Session.objects.exclude(parts=None)] == [2]  # who paused for 40 s
+    check_sent()
+
+
+def check_sent() -> None:
+    """The sessions hold every byte and segment of the log, and the one change of rendition."""
+    lines = [parse_line(line) for line in JSON_LOG.read_bytes().splitlines()]
+    heard = [one for one in lines if (part := part_of(one, GROUPS)[0]) is not None and part.number is not None]
+    assert Session.objects.aggregate(sent=Sum("bytes_sent"), delivered=Sum("delivered_ms")) == {
+        "sent": sum(one.bytes_sent or 0 for one in heard),
+        "delivered": len(heard) * TARGET * MS,
+    }
+    (changed,) = Session.objects.filter(switches__gt=0)
+    assert (changed.rendition, changed.switches) == ("lo", 1)
+    assert set(Session.objects.values_list("rendition", flat=True)) == {"hi", "lo", None}
 
 
 def test_the_live_count_follows_within_two_targets(station: Stream, tmp_path: Path) -> None:
