@@ -49,6 +49,8 @@ _LINE = re.compile(
 
 _WITHOUT_SECONDS = re.compile(rb'\S+ \S+ .*?\[[^\]]*\] "(?:[^"\\]|\\.)*" \d{3} (?:\d+|-) "(?:[^"\\]|\\.)*" ".*"')
 
+_STAMP = re.compile(rb"\[([^\]]*)\]")
+
 _PLAYLISTS = (".m3u", ".xspf", ".m3u8", ".pls", ".vclt")
 _PAGES = (".xsl", ".json", ".html", ".css", ".ico", ".png", ".txt")
 
@@ -276,6 +278,13 @@ class LogFile:
                 if found:
                     yield from read_chunks(io.BytesIO(b"\n".join(found) + b"\n"), streams)
 
+    def refused_ends(self, first: int, last: int) -> list[int]:
+        """The ends, in milliseconds, of the lines between two offsets that are refused, where a stamp can be read."""
+        with self._open() as log:
+            log.seek(first)
+            lines = log.read(last - first).split(b"\n")
+        return [end_ms for line in lines if line and (end_ms := _refused_end(line))]
+
     @contextmanager
     def _open(self) -> Iterator[IO[bytes]]:
         try:
@@ -299,6 +308,19 @@ class LogFile:
             f"Log {self.label!r} cannot be read to its end ({type(error).__name__}). "
             "May this user read it? Is it a complete .gz?"
         )
+
+
+def _refused_end(line: bytes) -> int:
+    """The stamp of a line that is refused, in milliseconds; 0 of any other line, and where it has none."""
+    try:
+        parse_line(line)
+    except MalformedRecord:
+        stamp = _STAMP.search(line[:MAX_LINE_BYTES])
+        try:
+            return instant(stamp[1]) * MS if stamp else 0
+        except MalformedRecord:
+            return 0
+    return 0
 
 
 def _parsed(

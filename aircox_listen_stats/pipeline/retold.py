@@ -1,0 +1,301 @@
+"""What a source tells of a stream's hours, held in memory: to be compared, or to take another's place.
+
+Nothing is stored here. The addresses in a log end here as they end
+anywhere: a key, a country, an app, a label. Keys are made under the secrets
+of the live keys where these are still there, and can then be compared; else
+under one that is forgotten at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+import secrets as entropy
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .. import conf
+from ..errors import ListenStatsError
+from ..fields import from_ms, to_ms
+from ..kernel import calendar, sessionize
+from ..kernel.agreement import Telling
+from ..kernel.types import Address, ListenerMark, Observation
+from ..models import Coverage, Secret, Session, SourceState, Stream
+from ..sources import registry
+from ..sources.accesslog import LogFile
+from ..sources.base import PullSource
+from . import recognise
+from .inbox import HEARS_ARRIVALS
+from .ingest import run_together
+from .secrets import SECRET_BYTES, Secrets
+
+__all__ = ["Keys", "NotRetold", "Retold", "from_logs", "from_source", "mount_of", "stored"]
+
+MS = 1000
+HOUR_MS = 3600 * MS
+
+REACH_MS = 24 * HOUR_MS
+"""Connections so far beside the window are read too: they may belong to a session that touches it."""
+
+SILENT_MS = HOUR_MS
+"""Stamps of one log no further apart are one stretch: the mount was silent, the log was not."""
+
+MOST_PULLS = 100_000
+"""Of a log that is followed, at 192 KiB each: 19 GB."""
+
+
+class NotRetold(ListenStatsError):
+    """The second source is none that can be heard again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Retold:
+    """A telling with what is needed to store its sessions.
+
+    ``mark`` names each session's row of ``marks`` (country, app, exclusion,
+    rule). Session ``i`` has the parts ``first_part[i]`` to ``first_part[i + 1]``.
+    """
+
+    telling: Telling
+    same_keys: bool
+    counts: Mapping[str, int] = field(default_factory=dict)
+    sessions: sessionize.SessionColumns
+    mark: np.ndarray
+    marks: Sequence[tuple[str, str, str, str]]
+
+
+class Keys:
+    """Marks of addresses: under the periods' own secrets where all of them are there."""
+
+    def __init__(self, from_ms_: int, to_ms_: int) -> None:
+        self._starts, self._secrets = _secrets_of(from_ms_, to_ms_)
+        self.are_live = bool(self._secrets)
+        if not self.are_live:
+            self._starts, self._secrets = [0], [entropy.token_bytes(SECRET_BYTES)]
+
+    def mark(self, address: Address, started_ms: int) -> ListenerMark:
+        """What is kept of the address of a socket that began then."""
+        period = max(0, bisect_right(self._starts, started_ms) - 1)
+        return recognise.mark(address, Secrets(current=self._secrets[period]))
+
+
+def _secrets_of(from_ms_: int, to_ms_: int) -> tuple[list[int], list[bytes]]:
+    """The starts of the window's periods and their secrets; nothing where one of them is gone."""
+    settings = conf.get()
+    period = (settings.key_rotation, settings.zone, settings.broadcast_day_start)
+    starts = [calendar.period_start(from_ms_, *period)]
+    known = {to_ms(row.started): bytes(row.value) for row in Secret.objects.all()}
+    for start_ms in sorted(known):
+        if starts[-1] < start_ms < to_ms_:
+            starts.append(start_ms)
+    last_ms = calendar.period_start(to_ms_ - 1, *period)
+    if last_ms != starts[-1] or any(start_ms not in known for start_ms in starts):
+        return [], []
+    return starts, [known[start_ms] for start_ms in starts]
+
+
+# What is stored ------------------------------------------------------------------------------------
+
+
+def stored(stream: Stream, from_ms_: int, to_ms_: int, *, source: str = "") -> Telling:
+    """The stored sessions that touch the window: those of ``source``, else all that nothing replaced."""
+    found = Session.objects.filter(stream=stream).touching(from_ms_, to_ms_)
+    found = found.filter(source=source) if source else found.exclude(exclusion="replaced")
+    columns = list(
+        found.order_by("started", "pk").values_list("listener", "started", "ended", "played_ms", "parts", "is_open")
+    )
+    name = source or stream.source
+    interval_ms, tells_at_end = _manner(name)
+    covered = Coverage.objects.filter(stream=stream, totals_only=False)
+    covered = covered.filter(ended__gte=from_ms(from_ms_ - REACH_MS), started__lte=from_ms(to_ms_ + REACH_MS))
+    return Telling(
+        name=name,
+        listener=_ints(row[0] for row in columns),
+        started_ms=_ints(to_ms(row[1]) for row in columns),
+        ended_ms=_ints(to_ms(row[2]) for row in columns),
+        heard_ms=_ints(_heard_ms(row, from_ms_, to_ms_) for row in columns),
+        is_open=np.array([row[5] for row in columns], dtype=np.bool_),
+        covered=run_together((to_ms(one), to_ms(other)) for one, other in covered.values_list("started", "ended")),
+        interval_ms=interval_ms,
+        tells_at_end=tells_at_end,
+    )
+
+
+def _heard_ms(row: Sequence, from_ms_: int, to_ms_: int) -> int:
+    started_ms, ended_ms, parts = to_ms(row[1]), to_ms(row[2]), row[4]
+    spans = [(started_ms, ended_ms)] if parts is None else [(started_ms + a, started_ms + b) for a, b in parts]
+    return sum(max(0, min(end, to_ms_) - max(start, from_ms_)) for start, end in spans)
+
+
+def _manner(name: str) -> tuple[int, bool]:
+    """The time between two polls of the source, 0 where it is told of every socket; and whether it tells at the end."""
+    settings = conf.get()
+    if name not in settings.sources:
+        return 0, True  # an import
+    source = registry.source(settings, name)
+    source.close()
+    if not isinstance(source, PullSource) or not source.follows_open_sessions:
+        return 0, not source.follows_open_sessions
+    state = SourceState.objects.filter(pk=name).only("cursor").first()
+    hears_all = state is not None and state.cursor.get(HEARS_ARRIVALS)
+    return 0 if hears_all else round(source.interval_seconds * MS), False
+
+
+def _ints(values: Iterable[int]) -> np.ndarray:
+    return np.fromiter(values, dtype=np.int64)
+
+
+# What a log tells ----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class _Heard:
+    """Connections as they come, without their addresses."""
+
+    from_ms: int
+    to_ms: int
+    keys: Keys
+    listener: list[int] = field(default_factory=list)
+    started_ms: list[int] = field(default_factory=list)
+    ended_ms: list[int] = field(default_factory=list)
+    mark: list[int] = field(default_factory=list)
+    marks: dict[tuple[str, str, str, str], int] = field(default_factory=dict)
+    covered: list[tuple[int, int]] = field(default_factory=list)
+    refused_ms: list[int] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def is_near(self, started_ms: int, ended_ms: int) -> bool:
+        return ended_ms >= self.from_ms - REACH_MS and started_ms <= self.to_ms + REACH_MS
+
+    def take(self, mark: ListenerMark, started_ms: int, ended_ms: int) -> None:
+        kept = (mark.country, mark.app, str(mark.exclusion), mark.rule)
+        self.listener.append(mark.listener)
+        self.started_ms.append(started_ms)
+        self.ended_ms.append(ended_ms)
+        self.mark.append(self.marks.setdefault(kept, len(self.marks)))
+
+    def cover(self, first_ms: int, last_ms: int) -> None:
+        """The log was written all this time; stretches of one log that follow each other soon are one."""
+        if first_ms and self.covered and 0 <= first_ms - self.covered[-1][1] <= SILENT_MS:
+            first_ms = self.covered.pop()[0]
+        if first_ms:
+            self.covered.append((first_ms, last_ms))
+
+    def retold(self, name: str) -> Retold:
+        """The sessions that touch the window."""
+        sessions = sessionize.stitch_columns(
+            _ints(self.listener),
+            _ints(self.started_ms),
+            _ints(self.ended_ms),
+            gap_ms=conf.get().rules().gap_seconds * MS,
+        )
+        telling = Telling(
+            name=name,
+            listener=sessions.listener,
+            started_ms=sessions.started_ms,
+            ended_ms=sessions.ended_ms,
+            heard_ms=_heard_columns(sessions, self.from_ms, self.to_ms),
+            is_open=np.zeros(len(sessions), dtype=np.bool_),
+            covered=run_together(self.covered),
+            refused_ms=sorted(self.refused_ms),
+            tells_at_end=True,
+        )
+        return Retold(
+            telling=telling,
+            same_keys=self.keys.are_live,
+            counts=dict(self.counts),
+            sessions=sessions,
+            mark=_ints(self.mark)[sessions.first_row] if len(sessions) else _ints(()),
+            marks=list(self.marks),
+        )
+
+
+def _heard_columns(sessions: sessionize.SessionColumns, from_ms_: int, to_ms_: int) -> np.ndarray:
+    inside = np.minimum(sessions.part_ended_ms, to_ms_) - np.maximum(sessions.part_started_ms, from_ms_)
+    sums = np.concatenate(([0], np.cumsum(np.maximum(inside, 0))))
+    return sums[sessions.first_part[1:]] - sums[sessions.first_part[:-1]]
+
+
+def from_logs(logs: Sequence[LogFile], mounts: Mapping[str, str], from_ms_: int, to_ms_: int) -> Retold:
+    """What Icecast's access logs tell of the one stream that ``mounts`` names. Raises SourceUnavailable."""
+    heard = _Heard(from_ms=from_ms_, to_ms=to_ms_, keys=Keys(from_ms_, to_ms_))
+    for log in sorted(logs, key=lambda one: one.first_ms()):
+        offset = 0
+        for chunk in log.chunks(mounts, offset=0):
+            heard.counts.update(chunk.counts)
+            heard.cover(chunk.first_ms, chunk.last_ms)
+            if any(name.startswith("refused_") for name in chunk.counts):
+                heard.refused_ms += log.refused_ends(offset, chunk.offset)
+            offset = chunk.offset
+            if chunk.last_ms < from_ms_ - REACH_MS:
+                continue  # a log is in the order of ends
+            for started_ms, ended_ms, who in zip(chunk.started_ms, chunk.ended_ms, chunk.who, strict=True):
+                if heard.is_near(started_ms, ended_ms):
+                    heard.take(heard.keys.mark(chunk.addresses[who], started_ms), started_ms, ended_ms)
+    return heard.retold(logs[0].label if len(logs) == 1 else f"{len(logs)} logs")
+
+
+def from_source(stream: Stream, name: str, from_ms_: int, to_ms_: int, *, now_ms: int) -> Retold:
+    """What the configured source ``name``, which follows a log, tells of ``stream`` from the log's beginning on.
+
+    Its cursor in the database is neither read nor moved. Raises NotRetold, SourceUnavailable.
+    """
+    settings = conf.get()
+    entry = settings.sources.get(name)
+    kind = registry.backend(entry.backend) if entry else None
+    if entry is None or kind is None or "start_at" not in kind.options or not issubclass(kind, PullSource):
+        followed = ", ".join(sorted(one for one in settings.sources if "start_at" in _options(one))) or "none"
+        raise NotRetold(
+            f"Source {name!r} follows no log, so it cannot be heard a second time. Those that do: {followed}. "
+            "A log file can be named with --log."
+        )
+    source = kind(
+        name,
+        {mount_of(stream): stream.slug},
+        {**entry.options, "start_at": "beginning"},
+        trusted_proxies=settings.trusted_proxies,
+    )
+    heard = _Heard(from_ms=from_ms_, to_ms=to_ms_, keys=Keys(from_ms_, to_ms_))
+    latest: dict[tuple[str, int], Observation] = {}
+    cursor: Mapping = {}
+    numbers = itertools.count()
+    try:
+        for _ in range(MOST_PULLS):
+            report = source.pull(cursor, now_ms=now_ms)
+            cursor = dict(report.cursor or {})
+            heard.counts.update(report.counts)
+            for one in report.heard:
+                heard.cover(one.started_ms, one.ended_ms)
+            for told in report.observations:
+                if heard.is_near(told.started_ms, told.seen_ms):
+                    _merge(latest, told, next(numbers))
+            if not report.more:
+                break
+    finally:
+        source.close()
+    for told in latest.values():
+        mark = told.mark or (heard.keys.mark(told.address, told.started_ms) if told.address else None)
+        if mark is not None:
+            heard.take(mark, told.started_ms, max(told.seen_ms, told.started_ms))
+    return heard.retold(name)
+
+
+def mount_of(stream: Stream) -> str:
+    """What the stream's own source calls it."""
+    given = conf.get().streams.get(stream.slug)
+    return (given.mount if given else "") or f"/{stream.slug}"
+
+
+def _options(name: str) -> Mapping[str, object]:
+    return registry.backend(conf.get().sources[name].backend).options
+
+
+def _merge(latest: dict[tuple[str, int], Observation], told: Observation, number: int) -> None:
+    """Keeps what was last told of a socket; a line without a socket's number is one by itself."""
+    name = (told.client, told.started_ms) if told.client is not None else ("", number)
+    before = latest.get(name)
+    if before is None or told.seen_ms >= before.seen_ms:
+        latest[name] = told
