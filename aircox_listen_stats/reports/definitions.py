@@ -59,7 +59,9 @@ DEFINITIONS: Mapping[str, Definition] = {
     ),
     "kept": Definition(
         label=_("Listened on"),
-        text=_("Sessions that heard some of it and went on after its end."),
+        text=_(
+            "Sessions that heard some of it and went on after its end; while it is on air, those that still listen."
+        ),
     ),
     "stayed": Definition(
         label=_("Stayed throughout"),

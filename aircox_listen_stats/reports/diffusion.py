@@ -113,6 +113,12 @@ class DiffusionAudience:
         return self.line.figures
 
     @property
+    def to_come_from(self) -> dt.datetime | None:
+        """Where the curve of what is on air ends and the future begins; None once all of it has been."""
+        until = self.line.started + len(self.curve) * MINUTE
+        return until if self.line.is_running and until < self.line.ended else None
+
+    @property
     def retained_at_end(self) -> float | None:
         return self.retention[-1] if self.retention else None
 

@@ -41,11 +41,12 @@ class Figures:
     ``average`` is the listening time over the elapsed time (AAS), None where
     nothing was observed. Where observation has gaps, everything is a lower
     bound: who was there before and after a gap is known to have stayed, who
-    came and went in it is not. A count is None only where a smallest cell
+    came and went in it is not. Where nothing was observed, the listening hours
+    and every count are None too; else a count is None only where a smallest cell
     hides it. ``inherited + joined == left + kept`` is the audience met.
     """
 
-    listening_hours: float
+    listening_hours: float | None
     average: float | None
     peak: int | None
     peak_at: dt.datetime | None
@@ -91,11 +92,14 @@ class Figures:
         if listening_ms is None:
             return None
         peak_at, computed_ms = values.pop("peak_at"), values.pop("computed")
+        is_known = bool(values["coverage"] or listening_ms)
+        if not is_known:
+            values |= dict.fromkeys(COUNTS)
         # Of what is still on air, the figures tell as far as they were computed.
         length_ms = min(ended_ms, computed_ms) - started_ms
         return cls(
-            listening_hours=listening_ms / MS_PER_HOUR,
-            average=average(listening_ms, length_ms) if values["coverage"] or listening_ms else None,
+            listening_hours=hours(listening_ms) if is_known else None,
+            average=average(listening_ms, length_ms) if is_known else None,
             peak_at=None if peak_at is None else from_ms(peak_at),
             settled=bool(values.pop("settled")),
             computed=from_ms(computed_ms),
@@ -105,7 +109,7 @@ class Figures:
     @property
     def is_lower_bound(self) -> bool:
         """Whether a part that matters was not observed."""
-        return self.coverage < WELL_COVERED
+        return falls_short(self.coverage)
 
     @property
     def met(self) -> int | None:
@@ -118,6 +122,16 @@ class Figures:
         if "peak" in small:
             small["peak_at"] = None
         return replace(self, **small) if small else self
+
+
+def falls_short(coverage: float | None) -> bool:
+    """Whether so much of the time was not observed that figures are lower bounds."""
+    return coverage is not None and coverage < WELL_COVERED
+
+
+def hours(listening_ms: float | None) -> float | None:
+    """Listening time in hours; None where it is unknown."""
+    return None if listening_ms is None else listening_ms / MS_PER_HOUR
 
 
 def average(listening_ms: float | None, length_ms: float | None) -> float | None:

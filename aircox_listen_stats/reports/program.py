@@ -13,7 +13,7 @@ from django.db.models import Count, Q
 from ..fields import from_ms, to_ms
 from ..kernel.types import Layer
 from ..models import Airing, Audience
-from .figures import MS_PER_HOUR, MS_PER_MINUTE, Figures, average, change, share
+from .figures import MS_PER_MINUTE, Figures, average, change, falls_short, hours, share
 from .programs import period_sums, with_figures
 from .query import Period, ReportQuery
 
@@ -51,12 +51,17 @@ class ProgramTotals:
     diffusions: int
     computed: int
     provisional: int
-    listening_hours: float
+    listening_hours: float | None
     average: float | None
     average_before: float | None
     change: float | None
     peak: int | None
     coverage: float | None
+
+    @property
+    def is_lower_bound(self) -> bool:
+        """Whether a part that matters was not observed."""
+        return falls_short(self.coverage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +228,7 @@ def _totals(program_id: int, query: ReportQuery, now: dt.datetime) -> ProgramTot
         diffusions=row["diffusions"],
         computed=row["computed"],
         provisional=row["provisional"],
-        listening_hours=(row["listening"] or 0) / MS_PER_HOUR,
+        listening_hours=hours(row["listening"]),
         average=mean,
         average_before=before,
         change=change(mean, before),

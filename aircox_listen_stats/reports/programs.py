@@ -24,9 +24,9 @@ from django.db.models.functions import Least, RowNumber
 
 from ..fields import to_ms
 from ..kernel.types import Layer
-from ..models import Airing
+from ..models import Airing, Audience
 from ..querysets import AiringQuerySet
-from .figures import KNOWN_COVERAGE, MS_PER_HOUR, average, change, share
+from .figures import KNOWN_COVERAGE, average, change, falls_short, hours, share
 from .query import Period, ReportQuery
 
 SPARK_DIFFUSIONS = 12
@@ -57,6 +57,11 @@ class ProgramLine:
     peak: int | None
     coverage: float | None
     latest: tuple[Spark, ...]
+
+    @property
+    def is_lower_bound(self) -> bool:
+        """Whether a part that matters was not observed."""
+        return falls_short(self.coverage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +106,11 @@ def program_list(
     )
 
 
+def has_figures() -> bool:
+    """Whether anything has figures at all: on a station's first day nothing has."""
+    return Audience.objects.exists()
+
+
 def with_figures(airings: AiringQuerySet, rule_set: str) -> AiringQuerySet:
     """The airings with ``figures__…`` of that rule-set; NULL where they are not computed yet."""
     return airings.annotate(figures=FilteredRelation("audiences", condition=Q(audiences__rule_set=rule_set)))
@@ -120,11 +130,13 @@ def observed_ms() -> ExpressionWrapper:
 def period_sums(within: Q) -> dict[str, Any]:
     """Aggregates of the period, and of the one before it, that averages and shares are made of."""
     known = Q(figures__coverage__gte=KNOWN_COVERAGE)
+    # Of what nobody observed the figures are zero, and that zero means nothing.
+    heard = within & (Q(figures__coverage__gt=0) | Q(figures__listening_ms__gt=0))
     return {
-        "listening": Sum("figures__listening_ms", filter=within),
+        "listening": Sum("figures__listening_ms", filter=heard),
         "observed": Sum(observed_ms(), filter=within),
         "length": Sum(length_ms(), filter=within & Q(figures__id__isnull=False)),
-        "peak": Max("figures__peak", filter=within),
+        "peak": Max("figures__peak", filter=heard),
         "known_listening": Sum("figures__listening_ms", filter=within & known),
         "known_length": Sum(length_ms(), filter=within & known),
         "known_listening_before": Sum("figures__listening_ms", filter=~within & known),
@@ -182,7 +194,7 @@ def _line(row: dict[str, Any], latest: list[tuple[str, Spark]], titles: Mapping[
         diffusions=row["diffusions"],
         computed=row["computed"],
         provisional=row["provisional"],
-        listening_hours=None if row["listening"] is None else row["listening"] / MS_PER_HOUR,
+        listening_hours=hours(row["listening"]),
         average=mean,
         average_before=before,
         change=change(mean, before),

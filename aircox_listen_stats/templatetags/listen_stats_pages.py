@@ -18,7 +18,8 @@ from django.utils.translation import gettext as _
 from aircox_listen_stats.fields import from_ms
 from aircox_listen_stats.reports.definitions import BASES, DEFINITIONS
 from aircox_listen_stats.reports.figures import MS_PER_HOUR, Figures
-from aircox_listen_stats.reports.programs import Spark
+from aircox_listen_stats.reports.program import ProgramTotals
+from aircox_listen_stats.reports.programs import ProgramLine, Spark
 from aircox_listen_stats.web import drawing
 
 register = template.Library()
@@ -29,6 +30,9 @@ MANY = 100
 NOTABLE = 0.05
 """A change smaller than five per cent gets no colour: every week differs that much."""
 
+THOUSANDS_SPACE = "\N{NARROW NO-BREAK SPACE}"
+"""What French typography and the browser's own Intl put between thousands; Django's formats have a wide one."""
+
 MINUTES_PER_HOUR = 60
 SECONDS_PER_MINUTE = 60
 
@@ -36,7 +40,7 @@ SECONDS_PER_MINUTE = 60
 @register.filter
 def count(value: float | None) -> str:
     """Whole heads: ``1,234``."""
-    return _unknown() if value is None else floatformat(value, "0g")
+    return _unknown() if value is None else _written(value, "0g")
 
 
 @register.filter
@@ -44,13 +48,13 @@ def mean(value: float | None) -> str:
     """An average of heads: ``8.3``, ``142``."""
     if value is None:
         return _unknown()
-    return floatformat(value, "1g" if abs(value) < MANY else "0g")
+    return _written(value, "1g" if abs(value) < MANY else "0g")
 
 
 @register.filter
 def hours(value: float | None) -> str:
     """``12.5 h``."""
-    return _unknown() if value is None else _("%(hours)s h") % {"hours": mean(value)}
+    return _unknown() if value is None else _glued(_("%(hours)s h") % {"hours": mean(value)})
 
 
 @register.filter
@@ -60,11 +64,9 @@ def minutes(value: float | None) -> str:
         return _unknown()
     whole = round(value)
     if whole < MINUTES_PER_HOUR:
-        return _("%(minutes)s min") % {"minutes": whole}
-    return _("%(hours)s h %(minutes)s") % {
-        "hours": whole // MINUTES_PER_HOUR,
-        "minutes": f"{whole % MINUTES_PER_HOUR:02d}",
-    }
+        return _glued(_("%(minutes)s min") % {"minutes": whole})
+    parts = {"hours": whole // MINUTES_PER_HOUR, "minutes": f"{whole % MINUTES_PER_HOUR:02d}"}
+    return _glued(_("%(hours)s h %(minutes)s") % parts)
 
 
 @register.filter
@@ -82,6 +84,15 @@ def ago(at: dt.datetime, now: dt.datetime) -> str:
 
 
 @register.filter
+def dated(at: dt.datetime | dt.date | None, form: str) -> str:
+    """As Django's ``date``, with short months as the language writes them: ``M`` in the form stands for them."""
+    if at is None:
+        return ""
+    # Translators: Django's letter for a short month, M or N: M capitalises, which French months do not bear.
+    return date(timezone.localtime(at) if isinstance(at, dt.datetime) else at, form.replace("M", _("M")))
+
+
+@register.filter
 def percent(value: float | None) -> str:
     """A share of one: ``98.7 %``. Only what is whole is written 100 %."""
     if value is None:
@@ -89,7 +100,7 @@ def percent(value: float | None) -> str:
     shown = 100 * value
     if 99.9 < shown < 100:
         shown = 99.9
-    return _("%(share)s %%") % {"share": floatformat(shown, "-1")}
+    return _glued(_("%(share)s %%") % {"share": floatformat(shown, "-1")})
 
 
 @register.filter
@@ -99,7 +110,7 @@ def change(value: float | None) -> str:
         return _unknown()
     whole = round(100 * value)
     sign = "+" if whole > 0 else "\N{MINUS SIGN}" if whole < 0 else "±"
-    return _("%(sign)s%(share)s %%") % {"sign": sign, "share": floatformat(abs(whole), "0g")}
+    return _glued(_("%(sign)s%(share)s %%") % {"sign": sign, "share": _written(abs(whole), "0g")})
 
 
 @register.filter
@@ -111,9 +122,11 @@ def direction(value: float | None) -> str:
 
 
 @register.filter
-def bound(value: str, figures: Figures | None) -> str:
+def bound(value: str, figures: Figures | ProgramLine | ProgramTotals | None) -> str:
     """``value`` with ≥ before it where the figures are lower bounds."""
-    return f"≥ {value}" if figures is not None and figures.is_lower_bound and value[:1].isdigit() else value
+    if figures is None or not figures.is_lower_bound or not value[:1].isdigit():
+        return value
+    return _glued(f"≥ {value}")
 
 
 @register.filter
@@ -169,6 +182,14 @@ def figure(name: str, value: str, beside: str = "") -> dict[str, Any]:
     return {"name": name, "definition": DEFINITIONS[name], "value": value, "beside": beside}
 
 
+@register.simple_tag
+def term(name: str, label: str = "") -> SafeString:
+    """The name of a figure, or ``label``, as a link to its definition on the same page."""
+    # aircox's page swap would fetch what a link without a target leads to.
+    words = (name, label or DEFINITIONS[name].label)
+    return format_html('<a class="ls-term" href="#ls-def-{}" target="_self">{}</a>', *words)
+
+
 @register.inclusion_tag("aircox_listen_stats/_sparkline.html")
 def sparkline(sparks: Sequence[Spark]) -> dict[str, Any]:
     """The last diffusions of a program in the height of a line."""
@@ -179,6 +200,16 @@ def sparkline(sparks: Sequence[Spark]) -> dict[str, Any]:
 def share_bar(value: float | None, whole: float | None) -> str:
     """``value`` of ``whole`` as the width of a bar."""
     return drawing.percent(min(value / whole, 1)) if value and whole else "0%"
+
+
+def _written(value: float, form: str) -> str:
+    """The number in the reader's language, with ``floatformat``'s ``form``."""
+    return floatformat(value, form).replace("\N{NO-BREAK SPACE}", THOUSANDS_SPACE)
+
+
+def _glued(words: str) -> str:
+    """A number and its unit, kept on one line."""
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _unknown() -> SafeString:

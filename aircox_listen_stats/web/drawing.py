@@ -10,9 +10,10 @@ import datetime as dt
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from ..reports.diffusion import DiffusionAudience, UnderLine
+from ..reports.figures import KNOWN_COVERAGE
 from ..reports.flow import MinuteFlow
 from ..reports.program import DiffusionLine
 from ..reports.programs import Spark
@@ -40,6 +41,15 @@ TIME_STEPS_MINUTES = (5, 10, 15, 30, 60, 120, 180, 240, 360)
 TIME_LABELS = 5
 """Times under a curve at most."""
 
+MONTH_STEPS = (1, 2, 3, 6, 12)
+"""Distances between the named months under a program's bars."""
+
+MONTH_LABELS = 13
+"""Named months at most: a year and the month in which it began."""
+
+MONTH_ROOM = 0.03
+"""Share of the drawing that the name of a month needs on a desktop; nearer to the right edge it stays away."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
@@ -61,14 +71,32 @@ class Bar:
     top: str | None
     height: str | None
     peak_top: str | None
+    is_hatched: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Month:
+    """Where the first diffusion of a month stands. Of the named ones a phone leaves out every second."""
+
+    at: dt.datetime
+    left: str
+    is_named: bool
+    is_second: bool
+
+    @property
+    def is_january(self) -> bool:
+        """Whether the year is its better name."""
+        return self.at.month == 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BarChart:
-    """Diffusions from the oldest to the newest."""
+    """Diffusions from the oldest to the newest. ``keys`` are the kinds of bars that a legend must tell apart."""
 
     ticks: tuple[Tick, ...]
     bars: tuple[Bar, ...]
+    months: tuple[Month, ...]
+    keys: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +124,7 @@ class Stretch:
 
     left: str
     width: str
-    is_total: bool
+    is_total: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +157,7 @@ class CurveChart:
     tracks: tuple[Band, ...]
     sounds: tuple[Band, ...]
     flow: FlowBars | None
+    to_come: Stretch | None  # of what is on air now
 
 
 def scale(highest: float) -> tuple[int, tuple[Tick, ...]]:
@@ -138,15 +167,18 @@ def scale(highest: float) -> tuple[int, tuple[Tick, ...]]:
     return top, tuple(Tick(value=value, top=percent(1 - value / top)) for value in range(0, top + 1, step))
 
 
-def bars(lines: Iterable[DiffusionLine]) -> BarChart:
-    """The program's diffusions, given from the newest to the oldest."""
+def bars(lines: Iterable[DiffusionLine], zone: dt.tzinfo) -> BarChart:
+    """The program's diffusions, given from the newest to the oldest; months are those of ``zone``."""
     oldest_first = list(lines)[::-1]
     highest = max((line.figures.peak or 0 for line in oldest_first if line.figures), default=0)
     top, ticks = scale(highest)
     place = 1 / max(len(oldest_first), 1)
+    drawn = tuple(_bar(line, number * place, place, top) for number, line in enumerate(oldest_first))
     return BarChart(
         ticks=ticks,
-        bars=tuple(_bar(line, number * place, place, top) for number, line in enumerate(oldest_first)),
+        bars=drawn,
+        months=tuple(_months([line.started.astimezone(zone) for line in oldest_first], place)),
+        keys=frozenset(key for bar in drawn for key in _kinds(bar)),
     )
 
 
@@ -190,6 +222,7 @@ def curve(report: DiffusionAudience) -> CurveChart:
         tracks=tuple(_bands(report.tracks, started, ended)),
         sounds=tuple(_bands(report.sounds, started, ended)),
         flow=report.flow and _flow_bars(report.flow, length),
+        to_come=_to_come(report),
     )
 
 
@@ -217,7 +250,35 @@ def _bar(line: DiffusionLine, left: float, place: float, top: int) -> Bar:
         top=None if mean is None else percent(1 - mean / top),
         height=None if mean is None else percent(mean / top),
         peak_top=None if peak is None or mean is None else percent(1 - peak / top),
+        is_hatched=mean is None or (line.figures is not None and line.figures.coverage < KNOWN_COVERAGE),
     )
+
+
+def _kinds(bar: Bar) -> Iterable[str]:
+    if bar.line.is_rerun:
+        yield "rerun"
+    if bar.line.figures and not bar.line.figures.settled:
+        yield "provisional"
+    if bar.is_hatched:
+        yield "unknown"
+
+
+def _months(starts: Sequence[dt.datetime], place: float) -> Iterable[Month]:
+    """The first diffusion of each month but the one that the drawing begins in."""
+    begun = [
+        (number, at)
+        for number, (before, at) in enumerate(pairwise(starts), start=1)
+        if (before.year, before.month) != (at.year, at.month)
+    ]
+    step = next((one for one in MONTH_STEPS if len(begun) / one <= MONTH_LABELS), MONTH_STEPS[-1])
+    for number, at in begun:
+        left = number * place
+        yield Month(
+            at=at,
+            left=percent(left),
+            is_named=(at.month - 1) % step == 0 and left <= 1 - MONTH_ROOM,
+            is_second=(at.month - 1) // step % 2 == 1,
+        )
 
 
 def _mark(left: float, width: float, top: float, height: float) -> Mark:
@@ -266,6 +327,15 @@ def _moments(started: dt.datetime, ended: dt.datetime) -> Iterable[Moment]:
     while at < ended:
         yield Moment(at=at, left=percent((at - started) / (ended - started)))
         at += distance
+
+
+def _to_come(report: DiffusionAudience) -> Stretch | None:
+    """What the curve of a diffusion that is on air has before it."""
+    line = report.line
+    if report.to_come_from is None:
+        return None
+    left, width = _within(report.to_come_from, line.ended, line.started, line.ended)
+    return Stretch(left=left, width=width)
 
 
 def _flow_bars(flow: MinuteFlow, length_minutes: float) -> FlowBars:

@@ -24,6 +24,7 @@ def chart_figures(report: DiffusionAudience, *, top: int) -> dict[str, Any]:
         "joined": report.flow and report.flow.joined,
         "left": report.flow and report.flow.left,
         "gaps": [[_seconds(gap.started), _seconds(gap.ended), gap.is_total] for gap in report.gaps],
+        "to_come": report.to_come_from and _seconds(report.to_come_from),
         "under": [_band(one) for one in (*report.sounds, *report.tracks)],
     }
 

@@ -15,10 +15,10 @@ from .. import conf
 from ..reports import diffusion as diffusions
 from ..reports.definitions import DEFINITIONS
 from ..reports.program import each_diffusion, program_audience, rule_sets_in_use
-from ..reports.programs import program_list
+from ..reports.programs import has_figures, program_list
 from ..reports.query import WEEK_CHOICES
 from ..reports.status import status as collection_status
-from . import drawing, exports
+from . import drawing, exports, marks
 from .access import Reach, for_people, reach_of, station_programs, stations
 from .asking import Asked, read
 from .minutes import chart_figures, minute_rows
@@ -47,7 +47,13 @@ def programs(request: HttpRequest) -> HttpResponse:
             return exports.programs_csv(request, report, minimum=settings.minimum_cell)
         case "json":
             return exports.json_response(exports.programs_hiding(report, settings.minimum_cell))
-    context = {"report": report, "asked": asked, "rule_sets": rule_sets_in_use(now=now)}
+    context = {
+        "report": report,
+        "asked": asked,
+        "rule_sets": rule_sets_in_use(now=now),
+        "marks": marks.of_programs(report),
+        "is_first_day": not any(line.computed for line in report.lines) and not has_figures(),
+    }
     return _page(request, "programs.html", context, reach)
 
 
@@ -61,7 +67,7 @@ def program(request: HttpRequest, program_id: int) -> HttpResponse:
     if not reach.covers(program_id):
         return _forbidden(request, _("This program has not been given to you."))
     if program_id > GREATEST_ID:
-        raise Http404(_("There is no program %(number)d.") % {"number": program_id})
+        return _missing(request, _("There is no program %(number)d.") % {"number": program_id})
     asked = read(request.GET, settings, now=now, weeks=PROGRAM_WEEKS)
     if request.GET.get("format") == "csv":
         lines = each_diffusion(program_id, asked.query, now=now)
@@ -69,7 +75,7 @@ def program(request: HttpRequest, program_id: int) -> HttpResponse:
     report = program_audience(program_id, asked.query, now=now, page=_page_number(request))
     aircox_program = known.get(program_id)
     if not report.title and aircox_program is None:
-        raise Http404(_("There is no program %(number)d.") % {"number": program_id})
+        return _missing(request, _("There is no program %(number)d.") % {"number": program_id})
     if request.GET.get("format") == "json":
         return exports.json_response(exports.program_hiding(report, settings.minimum_cell))
     context = {
@@ -77,7 +83,8 @@ def program(request: HttpRequest, program_id: int) -> HttpResponse:
         "asked": asked,
         "rule_sets": rule_sets_in_use(now=now, program_id=program_id),
         "title": (aircox_program and aircox_program.title) or report.title,
-        "chart": drawing.bars(report.lines),
+        "chart": drawing.bars(report.lines, settings.zone),
+        "marks": marks.of_program(report),
     }
     return _page(request, "program.html", context, reach)
 
@@ -90,7 +97,7 @@ def diffusion(request: HttpRequest, airing_id: int) -> HttpResponse:
     reach = reach_of(request.user)
     airing = diffusions.find(airing_id)
     if airing is None and reach.is_everything:
-        raise Http404(_("There is no diffusion %(number)d.") % {"number": airing_id})
+        return _missing(request, _("There is no diffusion %(number)d.") % {"number": airing_id})
     if airing is None or not reach.covers(airing.program_id):
         return _forbidden(request, _("This diffusion belongs to no program that has been given to you."))
     asked = read(request.GET, settings, now=now)
@@ -112,6 +119,7 @@ def diffusion(request: HttpRequest, airing_id: int) -> HttpResponse:
         "chart": chart,
         "chart_figures": chart_figures(report, top=chart.top_value),
         "minute_rows": minute_rows(report),
+        "marks": marks.of_diffusion(report),
         "under": sorted((*report.sounds, *report.tracks), key=lambda line: (line.started, line.layer)),
     }
     return _page(request, "diffusion.html", context, reach)
@@ -123,7 +131,7 @@ def diffusion_of(request: HttpRequest, diffusion_id: int) -> HttpResponse:
     """To the page of aircox's diffusion of that number: what a station's own pages link to."""
     airing = diffusions.newest_of(diffusion_id)
     if airing is None:
-        raise Http404(_("Diffusion %(number)d has not been on air yet.") % {"number": diffusion_id})
+        return _missing(request, _("Diffusion %(number)d has not been on air yet.") % {"number": diffusion_id})
     return HttpResponseRedirect(reverse("listen_stats:diffusion", args=[airing.pk]))
 
 
@@ -134,7 +142,7 @@ def status(request: HttpRequest) -> HttpResponse:
     settings, now = conf.get(), timezone.now()
     reach = reach_of(request.user)
     if not reach.is_everything:
-        return _forbidden(request, _("This page is for the station's technicians."))
+        return _forbidden(request, _("This page is for the station's technicians."), is_about_programs=False)
     report = collection_status(settings, now=now)
     if request.GET.get("format") == "json":
         return exports.json_response(report)
@@ -163,9 +171,15 @@ def _page(
         return render(request, f"aircox_listen_stats/{template}", {**shared, **context}, status=status)
 
 
-def _forbidden(request: HttpRequest, reason: str) -> HttpResponse:
+def _forbidden(request: HttpRequest, reason: str, *, is_about_programs: bool = True) -> HttpResponse:
+    """Why not, whom to ask where asking helps, and the way to what the visitor may see."""
     reach = reach_of(request.user)
-    return _page(request, "forbidden.html", {"reason": reason}, reach, status=403)
+    context = {"reason": reason, "is_about_programs": is_about_programs, "has_programs": bool(reach.program_ids)}
+    return _page(request, "forbidden.html", context, reach, status=403)
+
+
+def _missing(request: HttpRequest, reason: str) -> HttpResponse:
+    return _page(request, "missing.html", {"reason": reason}, reach_of(request.user), status=404)
 
 
 def _titles(known: dict[int, Any], asked: Asked) -> dict[int, str]:

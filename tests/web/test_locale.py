@@ -17,13 +17,15 @@ from tools import compile_messages
 ROOT = Path(aircox_listen_stats.__file__).parent
 CATALOGUES = sorted(ROOT.glob("locale/*/LC_MESSAGES/django.po"))
 KEYWORDS = {**DEFAULT_KEYWORDS, "gettext_lazy": None, "ngettext_lazy": (1, 2)}
+COMMENT = re.compile(r"{% comment %}.*?{% endcomment %}", re.DOTALL)
 PLACES = re.compile(r"%\((\w+)\)[sd]|%%")
 
 
 def sources():
     for path in sorted(ROOT.rglob("*.html")):
-        # What is no text becomes words of X, on lines with any indentation.
-        words = templatize(path.read_text(), origin=str(path)).splitlines()
+        # What is no text becomes words of X, on lines with any indentation. A comment would become
+        # one of Python's, and the lines after it would be read as a part of that.
+        words = templatize(COMMENT.sub("", path.read_text()), origin=str(path)).splitlines()
         yield path, " ".join(line.strip() for line in words).encode()
     for path in sorted(ROOT.rglob("*.py")):
         yield path, path.read_bytes()

@@ -10,9 +10,10 @@ class Bars extends HTMLElement {
   connectedCallback() {
     const readout = this.querySelector(".ls-readout");
     if (!readout) return;
+    const rest = readout.textContent;
     const tell = (event) => {
-      const bar = event.target.closest("[data-readout]");
-      readout.textContent = bar ? bar.dataset.readout : readout.dataset.rest;
+      const bar = event.target.closest("a");
+      readout.textContent = bar ? bar.querySelector("title").textContent : rest;
       readout.classList.toggle("ls-telling", Boolean(bar));
     };
     for (const kind of ["pointerover", "focusin", "pointerleave", "focusout"]) {
@@ -30,7 +31,7 @@ class Curve extends HTMLElement {
     this.querySelector(".ls-drawn")?.remove(); // of an element that the station's page copied
     this.figures = JSON.parse(this.dataset.figures);
     if (!this.figures.curve.length) return;
-    this.language = document.documentElement.lang || undefined;
+    this.language = this.dataset.language; // of the numbers, as the tables have it
     this.clock = new Intl.DateTimeFormat(this.language, {
       hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: this.figures.zone,
     });
@@ -88,7 +89,7 @@ class Curve extends HTMLElement {
           spanGaps: false,
         },
       ],
-      hooks: { drawClear: [(plot) => this.hatch(plot, colour)], setCursor: [(plot) => this.tell(plot)] },
+      hooks: { drawClear: [(plot) => this.shade(plot, colour), (plot) => this.hatch(plot, colour)], setCursor: [(plot) => this.tell(plot)] },
     };
     this.plot = new uPlot(options, this.steps(), box);
     this.box = box;
@@ -123,6 +124,17 @@ class Curve extends HTMLElement {
     if (this.plot && this.clientWidth && this.plot.width !== this.clientWidth) {
       this.plot.setSize({ width: this.clientWidth, height: HEIGHT });
     }
+  }
+
+  /** What is still to come is no empty audience either. */
+  shade({ ctx, bbox, valToPos }, colour) {
+    const { to_come: from, end } = this.figures;
+    if (from === null) return;
+    const left = valToPos(from, "x", true);
+    ctx.save();
+    ctx.fillStyle = colour("--ls-raised");
+    ctx.fillRect(left, bbox.top, valToPos(end, "x", true) - left, bbox.height);
+    ctx.restore();
   }
 
   /** What was not observed is hatched: unknown, not empty. */
@@ -219,5 +231,24 @@ class Curve extends HTMLElement {
   }
 }
 
+/** Opens the definitions when a label leads there, in browsers that leave them closed. */
+class Definitions extends HTMLElement {
+  connectedCallback() {
+    this.open = () => {
+      const wanted = location.hash.startsWith("#ls-def-") && document.getElementById(location.hash.slice(1));
+      if (!wanted || !this.contains(wanted)) return;
+      this.querySelector("details").open = true;
+      wanted.scrollIntoView();
+    };
+    addEventListener("hashchange", this.open);
+    this.open();
+  }
+
+  disconnectedCallback() {
+    removeEventListener("hashchange", this.open);
+  }
+}
+
+customElements.define("listen-stats-definitions", Definitions);
 customElements.define("listen-stats-bars", Bars);
 customElements.define("listen-stats-curve", Curve);
