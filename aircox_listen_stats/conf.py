@@ -186,6 +186,7 @@ def read(given: Mapping[str, Any]) -> Settings:
     nested = {
         "live": _read(LiveSettings, given.pop("LIVE", {}), "LIVE", upper=False),
         "exclude": _read(ExclusionSettings, given.pop("EXCLUDE", {}), "EXCLUDE", upper=False),
+        "player": _read(PlayerSettings, given.pop("PLAYER", {}), "PLAYER", upper=False),
         "streams": {
             slug: _read(StreamSettings, entry, f"STREAMS[{slug!r}]", upper=False) for slug, entry in streams.items()
         "player": _read(PlayerSettings, given.pop("PLAYER", {}), "PLAYER", upper=False),
@@ -270,10 +271,23 @@ def _cross_check(result: Settings) -> None:
             f"TIME_ZONE {result.time_zone!r} is not in the time zone database. Example: 'Europe/Brussels'."
         ) from None
     _check_networks(result)
+    _check_player(result)
     result.rules()
     for name in IngestSettings.__slots__:
         if getattr(result.ingest, name) < 1:
             raise ConfigurationError(f"INGEST[{name!r}] is {getattr(result.ingest, name)}; expected 1 or more.")
+
+
+def _check_player(result: Settings) -> None:
+    for address, slug in result.player.streams.items():
+        if slug not in result.streams:
+            configured = ", ".join(sorted(result.streams)) or "none"
+            raise ConfigurationError(
+                f"PLAYER['streams'][{address!r}] is {slug!r}, which is no stream. Configured: {configured}."
+            )
+    for name in ("events_per_minute", "listener_events_per_minute"):
+        if getattr(result.player, name) < 1:
+            raise ConfigurationError(f"PLAYER[{name!r}] is {getattr(result.player, name)}; expected 1 or more.")
 
 
 def _check_networks(result: Settings) -> None:

@@ -124,6 +124,9 @@ class AircoxLog(OnAirLog):
         found = manager.filter(path=uri) if _has(sound, "path") else manager.path(uri)
         return found.order_by("pk").values_list("pk", flat=True).first()
 
+    def sounds(self, ids: Iterable[int]) -> Mapping[int, SoundRow]:
+        return _sounds(ids)
+
     def monitor_class(self) -> type | None:
         try:
             return import_module(MONITOR_MODULE).Monitor

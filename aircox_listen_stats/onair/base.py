@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.utils.crypto import salted_hmac
@@ -125,6 +125,10 @@ class OnAirLog(ABC):
     @abstractmethod
     def sound_id_of(self, uri: str) -> int | None:
         """The sound of an absolute file path, None for an unknown file."""
+
+    @abstractmethod
+    def sounds(self, ids: Iterable[int]) -> Mapping[int, SoundRow]:
+        """Those of these sounds that still exist, by id."""
 
     @abstractmethod
     def monitor_class(self) -> type | None:

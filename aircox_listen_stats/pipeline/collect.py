@@ -26,7 +26,7 @@ from ..kernel.types import Layer
 from ..models import Audience, Inbox, SourceState, StaleWindow, Stream
 from ..onair.base import OnAirLog
 from ..sources.base import PullSource, Report, Source
-from . import inbox, lateness, lease, retention, rollup, streams, timeline, windows
+from . import inbox, lateness, lease, players, retention, rollup, streams, timeline, windows
 from .ingest import Ingested, run_together, store
 from .live import Publisher
 
@@ -62,6 +62,8 @@ SETTLE_BACK_MS = 14 * DAY_MS
 """An airing that could not settle for two weeks is left to listen_stats_rebuild."""
 HEALTH_EVERY_MS = 60 * MS
 STREAMS_EVERY_MS = 5 * 60 * MS
+PLAYERS_EVERY_MS = 2 * MS
+"""Players that are a stream's source are in the live count after this long."""
 
 
 @dataclass(slots=True)
@@ -160,6 +162,7 @@ class Collector:
     def _parts(self, now_ms: int) -> Iterator[Callable[[], object]]:
         """The works of one step, in their order."""
         yield lambda: self._keep_streams(now_ms)
+        yield lambda: self._hear_players(now_ms)
         for ear in self.ears.values():
             yield lambda ear=ear: self._guard(f"source {ear.name}", lambda: self._hear(ear, now_ms))
         for station_id in self._stations:
@@ -169,6 +172,10 @@ class Collector:
                 f"live count of station {one}", lambda: self.publisher.publish(one, now_ms=now_ms)
             )
         yield lambda: self._keep_house(now_ms)
+
+    def _hear_players(self, now_ms: int) -> None:
+        if self._due.is_due("web players", PLAYERS_EVERY_MS, now_ms):
+            self._guard("web players", lambda: players.refresh(self.onair, now_ms=now_ms))
 
     def _keep_streams(self, now_ms: int) -> None:
         if self._due.is_due("streams", STREAMS_EVERY_MS, now_ms) and not self._guard("streams", self._sync_streams):

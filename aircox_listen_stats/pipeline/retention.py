@@ -21,7 +21,7 @@ from ..models import (
     StaleWindow,
     StreamEvent,
 )
-from . import ingest, rows, secrets, stitching
+from . import ingest, players, rows, secrets, stitching
 
 DAY_MS = 24 * 3600 * 1000
 HOUR_MS = 3600 * 1000
@@ -53,6 +53,8 @@ class Pruned:
     secrets: int = 0
     stale_windows: int = 0
     callbacks: int = 0
+    player_events: int = 0
+    plays: int = 0  # plays and sessions of web players of which only the figures are left
     events: int = 0
     dead_letters: int = 0
 
@@ -79,9 +81,11 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
     watches = MonitorWatch.objects.filter(seen__lt=sessions_ms)
     stale = StaleWindow.objects.filter(ended__lt=sessions_ms)
     callbacks = Inbox.objects.filter(received__lt=connections_ms)
+    of_players = {"events_before_ms": connections_ms, "sessions_before_ms": sessions_ms, "now_ms": now_ms}
     events = StreamEvent.objects.filter(ended__lt=now_ms - settings.keep_events_days * DAY_MS)
     letters = DeadLetter.objects.filter(received__lt=now_ms - settings.keep_dead_letters_days * DAY_MS)
     if dry_run:
+        player_events, plays = players.waiting_to_be_pruned(**of_players)
         return Pruned(
             sessions=old_sessions.count(),
             connections=settled.count(),
@@ -89,11 +93,14 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
             onair_changes=changes.count() + watches.count(),
             stale_windows=stale.count(),
             callbacks=callbacks.count(),
+            player_events=player_events,
+            plays=plays,
             events=events.count(),
             dead_letters=letters.count(),
         )
     lapsed = _lapse(connections_ms)
     _remember_horizon(sessions_ms, now_ms)
+    player_events, plays = players.prune(**of_players)
     return Pruned(
         sessions=_delete_sessions(sessions_ms),
         connections=settled._raw_delete(using=settled.db) or 0,
@@ -102,6 +109,8 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
         secrets=_destroy_secrets(now_ms),
         stale_windows=stale.delete()[0],
         callbacks=callbacks.delete()[0],
+        player_events=player_events,
+        plays=plays,
         events=_delete_in_pieces(events),
         dead_letters=_delete_in_pieces(letters),
     )

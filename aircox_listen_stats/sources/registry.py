@@ -19,6 +19,7 @@ BACKENDS = {
     "icecast_totals": "aircox_listen_stats.sources.icecast_totals.IcecastTotalsSource",
     "azuracast": "aircox_listen_stats.sources.azuracast.AzuraCastSource",
     "shoutcast": "aircox_listen_stats.sources.shoutcast.ShoutcastSource",
+    "player_events": "aircox_listen_stats.sources.player.PlayerEventsSource",
 }
 """The short names; any other backend is a dotted path."""
 

@@ -1,4 +1,4 @@
-"""The live count in a template: ``{% load listen_stats_live %}``."""
+"""The live count, and the ear in the web player, in a template: ``{% load listen_stats_live %}``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,27 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from aircox_listen_stats import conf
+
 register = template.Library()
 
 MODULE = "aircox_listen_stats/js/aircox-listeners.js"
+PLAYER_MODULE = "aircox_listen_stats/js/player-events.js"
 
 
 @register.simple_tag
 def listeners_script() -> SafeString:
     """The script element of the widget, for the head of every page that can be the first one."""
     return format_html('<script type="module" src="{}"></script>', static(MODULE))
+
+
+@register.simple_tag
+def player_events_script() -> SafeString | str:
+    """The script element that reports what the page's player plays, for the same heads; '' unless PLAYER is enabled."""
+    if not conf.get().player.enabled:
+        return ""
+    tag = '<script type="module" src="{}" data-player-events="{}"></script>'
+    return format_html(tag, static(PLAYER_MODULE), reverse("listen_stats:player_events"))
 
 
 @register.inclusion_tag("aircox_listen_stats/_listeners.html")

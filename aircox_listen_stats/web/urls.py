@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from . import callback_urls, live_urls, page_urls
+from . import api_urls, callback_urls, live_urls, page_urls, player_urls
 
 app_name = "listen_stats"
-urlpatterns = [*page_urls.urlpatterns, *live_urls.urlpatterns, *callback_urls.urlpatterns]
+urlpatterns = [
+    *page_urls.urlpatterns,
+    *live_urls.urlpatterns,
+    *callback_urls.urlpatterns,
+    *player_urls.urlpatterns,
+    *api_urls.urlpatterns,
+]

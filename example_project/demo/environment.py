@@ -79,4 +79,5 @@ def settings() -> dict[str, object]:
         "COUNTRY_DATABASE": str(folder() / COUNTRIES),
         "MONITOR_HOOK": True,
         "LIVE": {"stale_seconds": 30},
+        "PLAYER": {"enabled": True},
     }

@@ -12,13 +12,15 @@ from typing import Any
 import httpx
 import pytest
 
+from aircox_listen_stats.kernel.player import Played
 from aircox_listen_stats.kernel.types import ListenerMark
-from aircox_listen_stats.sources import urlauth
+from aircox_listen_stats.sources import player, urlauth
 from aircox_listen_stats.sources.accesslog import AccessLogSource
 from aircox_listen_stats.sources.azuracast import AzuraCastSource
 from aircox_listen_stats.sources.hls import HlsSource
 from aircox_listen_stats.sources.icecast import IcecastSource
 from aircox_listen_stats.sources.icecast_totals import IcecastTotalsSource
+from aircox_listen_stats.sources.player import PlayerEventsSource
 from aircox_listen_stats.sources.registry import BACKENDS, backend
 from aircox_listen_stats.sources.shoutcast import ShoutcastSource
 from aircox_listen_stats.sources.stream_events import StreamEventsSource
@@ -186,6 +188,32 @@ class TestStreamEvents(PushContract):
     def malformed(self) -> Sequence[Any]:
         cases = json.loads((DATA / "stream_events" / "malformed.json").read_text())
         return [case["event"] for case in cases]
+
+
+class TestPlayerEvents(PushContract):
+    source_class = PlayerEventsSource
+    streams = {"/live.mp3": "live"}
+    hidden = ("192.0.2.7", "Mozilla/5.0")
+
+    def payloads(self) -> Sequence[Mapping[str, Any]]:
+        return [self.payload(is_open=True), self.payload(is_open=False)]
+
+    def payload(self, *, is_open: bool) -> Mapping[str, Any]:
+        started_ms = self.received_ms - 60_000
+        stretch = Played(
+            sequence=3, medium=("stream", 1), started_ms=started_ms, ended_ms=self.received_ms - 400, is_open=is_open
+        )
+        mark = ListenerMark(listener=7, country="BE", app="Firefox")
+        kept = player.payload_of(stretch, stream="live", visit=2**62 + 5, mark=mark)
+        self.assert_hidden(json.dumps(kept), "what waits in the Inbox")
+        return kept
+
+    def malformed(self) -> Sequence[Any]:
+        good = self.payload(is_open=False)
+        lacking = [{key: value for key, value in good.items() if key != name} for name in good]
+        wrong = [{**good, "started_ms": "1"}, {**good, "ended": 1}, {**good, "client": 54}, {**good, "mark": 1}]
+        before, after = {**good, "seen_ms": good["started_ms"] - 1}, {**good, "seen_ms": self.received_ms + 60_000}
+        return [{}, None, [], *lacking, *wrong, before, after]
 
 
 def test_every_backend_is_under_the_contract() -> None:

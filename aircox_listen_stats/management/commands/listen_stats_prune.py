@@ -19,6 +19,8 @@ WORDS = {
     "secrets": "secrets of past periods",
     "stale_windows": "windows that nothing is left to compute from",
     "callbacks": "callbacks that nobody collected",
+    "player_events": "what web players told, older than KEEP_CONNECTIONS_HOURS",
+    "plays": "plays and sessions of web players older than KEEP_SESSIONS_DAYS: their listeners, not their figures",
     "events": "stream events older than KEEP_EVENTS_DAYS",
     "dead_letters": "dead letters older than KEEP_DEAD_LETTERS_DAYS",
 }

@@ -110,6 +110,7 @@ class EpisodeView(StationMixin, DetailView):
         return super().get_context_data(
             parent=self.object.program,
             diffusions=self.object.diffusion_set.on_air().order_by("start"),
+            podcasts=self.object.sound_set.available().public().order_by("position", "pk"),
             tracks=self.object.track_set.all(),
             **kwargs,
         )

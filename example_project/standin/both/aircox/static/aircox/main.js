@@ -39,4 +39,13 @@ document.addEventListener("submit", (event) => {
   else swap(`${address.split("?")[0]}?${fields}`);
 });
 
+// The one player of the page plays the sound of a button, wherever the page goes from there.
+document.addEventListener("click", (event) => {
+  const sound = event.target.closest("[data-sound]")?.dataset.sound;
+  const audio = document.querySelector("#player audio");
+  if (!sound || !audio) return;
+  audio.src = sound;
+  audio.play();
+});
+
 window.addEventListener("popstate", () => swap(window.location.href, {}, false));

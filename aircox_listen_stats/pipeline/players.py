@@ -1,0 +1,382 @@
+"""What web players told becomes visits, sessions in the player, plays of recordings, and live listening.
+
+The request that brings an event writes one row and no more. Here the
+collector looks at what is fresh, and at players that have fallen silent.
+Nothing is counted up: whatever is made of a listener's events is made anew
+from all of them, so that order of arrival, repetition and a collector that was
+killed change nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from .. import conf
+from ..errors import ConfigurationError
+from ..fields import from_ms, to_ms
+from ..kernel import player
+from ..kernel.player import Played, PlayerState, Told
+from ..kernel.sections import sections_of
+from ..kernel.sessionize import TWIN_MS
+from ..kernel.types import MS, ListenerMark
+from ..models import Inbox, PlayerEvent, PlayerSession, PlayerVisit, Recording, RecordingPlay, Stream
+from ..onair.base import OnAirLog
+from ..sources import registry
+from ..sources.player import PlayerEventsSource, payload_of
+from . import lease
+
+STREAM, SOUND = "stream", "sound"
+"""The two kinds of media: listened to live, or on demand."""
+
+VISIT_SECONDS = 24 * 3600
+"""How long a page may tell of itself. Its events are kept for longer, so that none is taken twice."""
+
+BATCH = 1_000
+"""Fresh events of one transaction, as many as callbacks of one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refreshed:
+    """What a look at the players brought."""
+
+    events: int = 0
+    visits: int = 0
+    plays: int = 0
+    more: bool = False  # more is fresh than was taken
+
+
+def refresh(onair: OnAirLog, *, now_ms: int) -> Refreshed:
+    """Takes what is fresh, and closes what has fallen silent; in one transaction or not at all."""
+    fresh = list(PlayerEvent.objects.filter(is_fresh=True).order_by("pk").values_list("pk", "visit", "at")[:BATCH])
+    silent_ms = now_ms - player.SILENCE_MS - player.LATENESS_MS
+    silent = PlayerVisit.objects.filter(is_open=True, seen__lt=silent_ms).values_list("visit", flat=True)[:BATCH]
+    since_ms = dict.fromkeys(silent, 0)
+    for _, visit, at in fresh:
+        since_ms[visit] = min(since_ms.get(visit, to_ms(at)), to_ms(at))
+    if not since_ms:
+        return Refreshed()
+    _know_recordings(onair, since_ms)
+    with transaction.atomic():
+        lease.ensure()
+        PlayerEvent.objects.filter(pk__in=[pk for pk, _, _ in fresh]).update(is_fresh=False)
+        plays = _Refresh(since_ms, now_ms).run()
+    return Refreshed(events=len(fresh), visits=len(since_ms), plays=plays, more=len(fresh) == BATCH)
+
+
+def prune(*, events_before_ms: int, sessions_before_ms: int, now_ms: int) -> tuple[int, int]:
+    """How many events were deleted, and how many plays and sessions were made nobody's.
+
+    A listener's events go together, once all of that listener's visits are
+    over and old: what is made of them is never made anew from a rest of them.
+    What was heard of a recording stays, without the key of who heard it.
+    """
+    visits = _over_before(events_before_ms, now_ms)
+    deleted = 0
+    for chunk in _chunks(visits.values_list("visit", flat=True)):
+        with transaction.atomic():
+            deleted += PlayerEvent.objects.filter(visit__in=chunk, is_fresh=False).delete()[0]
+            PlayerVisit.objects.filter(visit__in=chunk).exclude(visit__in=PlayerEvent.objects.values("visit")).delete()
+    before = from_ms(sessions_before_ms)
+    nobodys = {"listener": None, "country": "", "app": ""}
+    plays = RecordingPlay.objects.filter(seen__lt=before, listener__isnull=False).update(**nobodys)
+    sessions = PlayerSession.objects.filter(ended__lt=before, listener__isnull=False).update(**nobodys)
+    return deleted, plays + sessions
+
+
+def waiting_to_be_pruned(*, events_before_ms: int, sessions_before_ms: int, now_ms: int) -> tuple[int, int]:
+    """What :func:`prune` would do."""
+    events = PlayerEvent.objects.filter(
+        is_fresh=False, visit__in=_over_before(events_before_ms, now_ms).values("visit")
+    )
+    before = from_ms(sessions_before_ms)
+    plays = RecordingPlay.objects.filter(seen__lt=before, listener__isnull=False)
+    sessions = PlayerSession.objects.filter(ended__lt=before, listener__isnull=False)
+    return events.count(), plays.count() + sessions.count()
+
+
+def _over_before(before_ms: int, now_ms: int) -> QuerySet[PlayerVisit]:
+    """Visits of listeners who have not been heard of since; none that may still be told of."""
+    before = from_ms(min(before_ms, now_ms - 2 * VISIT_SECONDS * MS))
+    recent = PlayerVisit.objects.filter(Q(seen__gte=before) | Q(is_open=True))
+    return PlayerVisit.objects.exclude(listener__in=recent.values("listener"))
+
+
+def _chunks(values: Iterable[int]) -> Iterable[list[int]]:
+    known = list(values)
+    return (known[start : start + BATCH] for start in range(0, len(known), BATCH))
+
+
+def _know_recordings(onair: OnAirLog, visits: Iterable[int]) -> None:
+    """Keeps our own copy of what the sounds of these visits are called."""
+    ids = set(
+        PlayerEvent.objects.filter(visit__in=list(visits), sound_id__isnull=False)
+        .values_list("sound_id", flat=True)
+        .distinct()
+    )
+    if not ids:
+        return
+    found = onair.sounds(ids)
+    known = {row.sound_id: row for row in Recording.objects.filter(sound_id__in=ids)}
+    for sound_id in sorted(ids):
+        sound = found.get(sound_id)
+        if sound is None:
+            if sound_id not in known:
+                Recording.objects.get_or_create(sound_id=sound_id)
+            continue
+        told = {
+            "title": sound.title[:255],
+            "episode_id": next(iter(sound.episode_ids), None),
+            "program_id": sound.program_id,
+            "program_title": sound.program_title[:255],
+            "duration_ms": sound.duration_ms,
+        }
+        row = known.get(sound_id)
+        if row is None or any(getattr(row, name) != value for name, value in told.items()):
+            Recording.objects.update_or_create(sound_id=sound_id, defaults=told)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Visit:
+    """One page that plays, and all that it told."""
+
+    number: int
+    mark: ListenerMark
+    told: list[Told]
+    stretches: list[Played]
+
+    @property
+    def played_hull(self) -> tuple[int, int]:
+        """From when to when it played."""
+        return self.stretches[0].started_ms, self.stretches[-1].ended_ms
+
+
+class _Refresh:
+    """The visits that something is new of, with all else of the same listeners."""
+
+    def __init__(self, since_ms: Mapping[int, int], now_ms: int) -> None:
+        self.since_ms = since_ms
+        self.now_ms = now_ms
+        self.recordings: dict[int | None, Recording] = {}
+        self.counted = _counted_streams()
+
+    def run(self) -> int:
+        """How many plays of recordings were written."""
+        due = self._visits(self.since_ms)
+        listeners = {visit.mark.listener for visit in due}
+        others = PlayerVisit.objects.filter(listener__in=listeners).exclude(visit__in=list(self.since_ms))
+        visits = [*due, *self._visits(others.values_list("visit", flat=True))]
+        self._write_visits(due)
+        plays = self._write_plays(due)
+        self._write_sessions(visits)
+        self._tell_live(due)
+        return plays
+
+    def _visits(self, numbers: Iterable[int]) -> list[_Visit]:
+        numbers = list(numbers)
+        events: dict[int, list[PlayerEvent]] = defaultdict(list)
+        for event in PlayerEvent.objects.filter(visit__in=numbers).order_by("visit", "sequence"):
+            events[event.visit].append(event)
+        sounds = {event.sound_id for group in events.values() for event in group} - {None, *self.recordings}
+        self.recordings |= {row.sound_id: row for row in Recording.objects.filter(sound_id__in=sounds)}
+        return [self._visit(number, events[number]) for number in numbers if events[number]]
+
+    def _visit(self, number: int, events: Sequence[PlayerEvent]) -> _Visit:
+        first = events[0]
+        told = player.in_step([self._told(event) for event in events])
+        return _Visit(
+            number=number,
+            # Who it was at first: a page that plays over the change of the secret stays one listener.
+            mark=ListenerMark(
+                listener=first.listener,
+                country=first.country,
+                app=first.app,
+                exclusion=first.exclusion,
+                rule=first.rule,
+            ),
+            told=told,
+            stretches=player.played(told, now_ms=self.now_ms),
+        )
+
+    def _told(self, event: PlayerEvent) -> Told:
+        is_live = event.sound_id is None
+        medium = (STREAM, event.stream_id) if is_live else (SOUND, event.sound_id)
+        duration_ms = event.duration_ms
+        recording = self.recordings.get(event.sound_id)
+        if recording is not None and (duration_ms is None or duration_ms < MS):
+            duration_ms = recording.duration_ms  # a player that has not read the file tells none, or a fraction
+        return Told(
+            sequence=event.sequence,
+            state=PlayerState(event.state),
+            at_ms=to_ms(event.at),
+            medium=medium,
+            position_ms=event.position_ms,
+            duration_ms=duration_ms,
+        )
+
+    # Visits -----------------------------------------------------------------------
+
+    def _write_visits(self, visits: Sequence[_Visit]) -> None:
+        PlayerVisit.objects.bulk_create(
+            [
+                PlayerVisit(
+                    visit=visit.number,
+                    started=from_ms(visit.told[0].at_ms),
+                    seen=from_ms(visit.told[-1].at_ms),
+                    is_open=any(stretch.is_open for stretch in visit.stretches),
+                    **_who(visit.mark),
+                )
+                for visit in visits
+            ],
+            update_conflicts=True,
+            unique_fields=["visit"],
+            update_fields=["started", "seen", "is_open", "listener", "country", "app", "exclusion", "rule"],
+        )
+
+    def _write_sessions(self, visits: Sequence[_Visit]) -> None:
+        by_listener: dict[int, list[_Visit]] = defaultdict(list)
+        for visit in visits:
+            by_listener[visit.mark.listener].append(visit)
+        made = [session for group in by_listener.values() for session in _sessions(group)]
+        for listener, group in by_listener.items():
+            from_there = from_ms(min(visit.told[0].at_ms for visit in group))
+            PlayerSession.objects.filter(listener=listener, ended__gte=from_there).delete()
+        PlayerSession.objects.bulk_create(made)
+
+    # Plays of recordings -------------------------------------------------------------
+
+    def _write_plays(self, visits: Sequence[_Visit]) -> int:
+        plays = [play for visit in visits for play in self._plays(visit)]
+        kept = {(play.visit, play.recording_id) for play in plays}
+        for known in RecordingPlay.objects.filter(visit__in=[visit.number for visit in visits]):
+            if (known.visit, known.recording_id) not in kept:
+                known.delete()
+        RecordingPlay.objects.bulk_create(
+            plays,
+            update_conflicts=True,
+            unique_fields=["visit", "recording"],
+            update_fields=[
+                *("started", "seen", "sections", "played_ms", "dropped"),
+                *("listener", "country", "app", "exclusion", "rule"),
+            ],
+        )
+        return len(plays)
+
+    def _plays(self, visit: _Visit) -> list[RecordingPlay]:
+        told_of: dict[int, list[Told]] = defaultdict(list)
+        for one in visit.told:
+            if one.medium[0] == SOUND and one.position_ms is not None:
+                told_of[one.medium[1]].append(one)
+        plays = []
+        for sound_id, told in told_of.items():
+            recording = self.recordings.get(sound_id)
+            if recording is None:
+                continue  # told of since we looked: still fresh, and taken next time
+            found = sections_of(_positions(told, recording.duration_ms))
+            if found.played_ms == 0:
+                continue
+            plays.append(
+                RecordingPlay(
+                    recording=recording,
+                    visit=visit.number,
+                    started=from_ms(told[0].at_ms),
+                    # What was dropped is not heard of.
+                    seen=from_ms(told[len(told) - found.dropped - 1].at_ms),
+                    sections=[list(section) for section in found.sections],
+                    played_ms=found.played_ms,
+                    dropped=found.dropped,
+                    **_who(visit.mark),
+                )
+            )
+        return plays
+
+    # Live listening ------------------------------------------------------------------
+
+    def _tell_live(self, visits: Sequence[_Visit]) -> None:
+        """Puts into the Inbox what is new of streams that players count."""
+        told = []
+        for visit in visits:
+            for stretch in visit.stretches:
+                source = self.counted.get(stretch.medium[1]) if stretch.medium[0] == STREAM else None
+                is_new = stretch.is_open or stretch.ended_ms >= self.since_ms[visit.number] - player.SILENCE_MS
+                if source is not None and is_new:
+                    name, slug = source
+                    payload = payload_of(stretch, stream=slug, visit=visit.number, mark=visit.mark)
+                    told.append(Inbox(source=name, received=from_ms(self.now_ms), payload=payload))
+        Inbox.objects.bulk_create(told)
+
+
+def _counted_streams() -> dict[int, tuple[str, str]]:
+    """Source and slug of each stream that players count, by its id."""
+    settings = conf.get()
+    sources = {name for name, entry in settings.sources.items() if _is_players(entry.backend)}
+    slugs = {slug: stream.source for slug, stream in settings.streams.items() if stream.source in sources}
+    return {row.pk: (slugs[row.slug], row.slug) for row in Stream.objects.filter(slug__in=slugs)} if slugs else {}
+
+
+def _is_players(backend: str) -> bool:
+    try:
+        return issubclass(registry.backend(backend), PlayerEventsSource)
+    except ConfigurationError:
+        return False  # a check tells it
+
+
+def _who(mark: ListenerMark) -> dict[str, object]:
+    return {
+        "listener": mark.listener,
+        "country": mark.country,
+        "app": mark.app,
+        "exclusion": mark.exclusion,
+        "rule": mark.rule,
+    }
+
+
+def _positions(told: Sequence[Told], duration_ms: int | None) -> list[tuple[bool, int]]:
+    """Where in the recording each event was; what follows a stop begins anew, as a seek does."""
+    found = []
+    was_stopped = False
+    for one in told:
+        assert one.position_ms is not None
+        position_ms = one.position_ms if duration_ms is None else min(one.position_ms, duration_ms)
+        found.append((was_stopped or one.state is PlayerState.SEEK, position_ms))
+        was_stopped = one.state is PlayerState.STOPPED
+    return found
+
+
+def _sessions(visits: Sequence[_Visit]) -> list[PlayerSession]:
+    """The sessions of one listener; pages that were loaded one after the other are one device."""
+    playing = sorted((visit for visit in visits if visit.stretches), key=lambda visit: visit.played_hull)
+    devices = player.devices([visit.played_hull for visit in playing], overlap_ms=TWIN_MS)
+    marks: dict[int, ListenerMark] = {}
+    open_since: dict[int, int] = {}
+    listening = []
+    for visit, device in zip(playing, devices, strict=True):
+        marks.setdefault(device, visit.mark)
+        for stretch in visit.stretches:
+            if stretch.is_open:
+                open_since[device] = stretch.started_ms
+            listening.append(
+                player.Listening(
+                    listener=visit.mark.listener,
+                    device=device,
+                    started_ms=stretch.started_ms,
+                    ended_ms=stretch.ended_ms,
+                    is_live=stretch.medium[0] == STREAM,
+                )
+            )
+    return [
+        PlayerSession(
+            started=from_ms(one.started_ms),
+            ended=from_ms(one.ended_ms),
+            live_ms=one.live_ms,
+            on_demand_ms=one.on_demand_ms,
+            played_ms=one.played_ms,
+            is_open=one.started_ms <= open_since.get(one.device, -1) <= one.ended_ms,
+            **_who(marks[one.device]),
+        )
+        for one in player.visit_sessions(listening, gap_ms=conf.get().rules().gap_seconds * MS)
+    ]
