@@ -187,10 +187,9 @@ def read(given: Mapping[str, Any]) -> Settings:
         "live": _read(LiveSettings, given.pop("LIVE", {}), "LIVE", upper=False),
         "exclude": _read(ExclusionSettings, given.pop("EXCLUDE", {}), "EXCLUDE", upper=False),
         "player": _read(PlayerSettings, given.pop("PLAYER", {}), "PLAYER", upper=False),
+        "ingest": _read(IngestSettings, given.pop("INGEST", {}), "INGEST", upper=False),
         "streams": {
             slug: _read(StreamSettings, entry, f"STREAMS[{slug!r}]", upper=False) for slug, entry in streams.items()
-        "player": _read(PlayerSettings, given.pop("PLAYER", {}), "PLAYER", upper=False),
-        "ingest": _read(IngestSettings, given.pop("INGEST", {}), "INGEST", upper=False),
         },
         "sources": {name: _source(name, entry) for name, entry in sources.items()},
     }
@@ -270,12 +269,12 @@ def _cross_check(result: Settings) -> None:
         raise ConfigurationError(
             f"TIME_ZONE {result.time_zone!r} is not in the time zone database. Example: 'Europe/Brussels'."
         ) from None
-    _check_networks(result)
-    _check_player(result)
-    result.rules()
     for name in IngestSettings.__slots__:
         if getattr(result.ingest, name) < 1:
             raise ConfigurationError(f"INGEST[{name!r}] is {getattr(result.ingest, name)}; expected 1 or more.")
+    _check_networks(result)
+    _check_player(result)
+    result.rules()
 
 
 def _check_player(result: Settings) -> None:
