@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Bools", "Floats", "Ints", "order_of", "ranges", "totals"]
+__all__ = ["BLOCK_ROWS", "Bools", "Floats", "Ints", "blocks", "chunks", "order_of", "ranges", "totals"]
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -13,6 +15,9 @@ Floats = npt.NDArray[np.float64]
 
 _USABLE_BITS = 63
 """Bits of a non-negative int64."""
+
+BLOCK_ROWS = 1 << 15
+"""Rows that are swept at once: 256 kB a column stay in the processor's cache and are used again."""
 
 
 def order_of(values: Ints) -> Ints:
@@ -48,3 +53,20 @@ def totals(values: npt.NDArray[np.generic], counts: Ints) -> Ints:
     np.cumsum(values, out=sums[1:])
     stops = np.cumsum(counts)
     return sums[stops] - sums[stops - counts]
+
+
+def blocks(size: int) -> Iterator[slice]:
+    """Consecutive slices that cover ``size`` rows, a block each."""
+    for first in range(0, size, BLOCK_ROWS):
+        yield slice(first, min(first + BLOCK_ROWS, size))
+
+
+def chunks(counts: Ints, rows: int) -> Iterator[slice]:
+    """Slices of ``counts`` that each sum to at most ``rows``, a larger one alone."""
+    done = np.cumsum(counts)
+    first = 0
+    while first < len(counts):
+        so_far = int(done[first] - counts[first])
+        stop = max(first + 1, int(np.searchsorted(done, so_far + rows, side="right")))
+        yield slice(first, stop)
+        first = stop

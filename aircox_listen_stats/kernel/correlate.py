@@ -10,34 +10,32 @@ sessions that have a part in the airing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from .arrays import Bools, Floats, Ints, order_of, ranges, totals
+from .arrays import Bools, Floats, Ints, blocks, chunks, order_of, ranges
+from .people import People, Union
+from .sweeps import HALF_BITS, Axis, Inside, Sweep, Tally
 
-__all__ = ["MINUTE_MS", "AudienceColumns", "Listening", "audience", "minute_curve", "minute_curves", "retained"]
+__all__ = [
+    "MINUTE_MS",
+    "AudienceColumns",
+    "Listening",
+    "audience",
+    "minute_curve",
+    "minute_curves",
+    "retained",
+    "retained_curves",
+    "still_there_curves",
+]
 
 MINUTE_MS = 60_000
-SECOND_MS = 1000
 
-_SAMPLE = 64
-"""Instants that are looked at before all are."""
-
-_USABLE_BITS = 63
-"""Bits of a non-negative int64."""
-
-_CHUNK = 1 << 22
-"""Rows that are compared at once: bounds the memory of a sweep, 2**22 rows are 32 MB a column."""
-
-_ROOM = 1 << 62
-"""Times of several listeners are laid end to end on one int64 axis no longer than this."""
-
-_PLACE_BITS = 32
-"""Concurrency and the place where it was reached share an int64: concurrency above, place below."""
+_CHUNK_ROWS = 1 << 20
+"""Leavers that are looked at once."""
 
 _NOBODY = -1
 """``peak_at_ms`` of an airing that nobody heard."""
@@ -147,28 +145,41 @@ class Listening:
 
     @property
     def parts(self) -> Parts:
-        """The parts that are not empty, by start."""
+        """The parts that are not empty, as they were given."""
         return self._keep("parts", lambda: _parts(self))
+
+    @property
+    def axis(self) -> Axis:
+        """The time on which the parts lie."""
+        return self._keep("axis", lambda: Axis.of(self.parts.started_ms, self.parts.ended_ms))
 
     @property
     def sweep(self) -> Sweep:
         """Concurrency over time."""
-        return self._keep("sweep", lambda: _sweep(self.parts))
+        return self._keep("sweep", lambda: Sweep.of(self.axis, self.parts.started_ms, self.parts.ended_ms))
 
     @property
     def hulls(self) -> Hulls:
         """From where to where each session reaches, and the silences between its parts."""
-        return self._keep("hulls", lambda: _hulls(self.parts, self.is_open))
+        return self._keep("hulls", lambda: _hulls(self.parts, self.is_open, self.axis))
+
+    @property
+    def leaving(self) -> Leaving:
+        """The parts of closed sessions by the end of the session."""
+        return self._keep("leaving", lambda: _leaving(self.parts, self.hulls, self.is_open))
 
     @property
     def people(self) -> People:
-        """The parts by listener."""
-        return self._keep("people", lambda: _people(self.parts))
+        """Starts and ends of the parts by listener."""
+        parts = self.parts
+        return self._keep(
+            "people", lambda: People.of(self.axis, parts.started_ms, parts.ended_ms, _listeners(self.listener, parts))
+        )
 
     @property
     def heard(self) -> Union:
         """When each listener heard anything: the union of all of that listener's parts."""
-        return self._keep("heard", lambda: _union(self.people))
+        return self._keep("heard", lambda: self.people.union())
 
     @property
     def distinct(self) -> Distinct:
@@ -214,7 +225,7 @@ def audience(listening: Listening, starts_ms: Ints, ends_ms: Ints) -> AudienceCo
     if len(starts) == 0:
         return _nobody(0)
     listening = _touching(listening, int(starts.min()), int(ends.max()))
-    if len(listening.parts.started_ms) == 0:
+    if not len(listening.parts):
         return _nobody(len(starts))
     order = order_of(starts)
     by_start = _audience_by_start(listening, starts[order], ends[order])
@@ -230,14 +241,12 @@ def minute_curve(listening: Listening, start_ms: int, end_ms: int) -> Floats:
 
 def minute_curves(listening: Listening, starts_ms: Ints, ends_ms: Ints) -> list[Floats]:
     """:func:`minute_curve` of several airings at once."""
-    starts = np.asarray(starts_ms, dtype=np.int64)
-    ends = np.maximum(np.asarray(ends_ms, dtype=np.int64), starts)
-    minutes = _minutes(starts, ends)
-    begins = np.repeat(starts, minutes) + ranges(np.zeros_like(minutes), minutes) * MINUTE_MS
-    stops = np.minimum(begins + MINUTE_MS, np.repeat(ends, minutes))
-    sweep = listening.sweep
-    means = (sweep.heard_until(stops) - sweep.heard_until(begins)) / np.maximum(stops - begins, 1)
-    return np.split(means, np.cumsum(minutes)[:-1]) if len(minutes) else []
+    minutes = _Minutes.of(starts_ms, ends_ms)
+    if not len(minutes.counts):
+        return []
+    stops = np.minimum(minutes.instants + MINUTE_MS, minutes.of_each(minutes.ends))
+    means = _heard(listening, minutes.instants, stops) / np.maximum(stops - minutes.instants, 1)
+    return minutes.split(means)
 
 
 def retained(listening: Listening, start_ms: int, end_ms: int) -> Ints:
@@ -246,167 +255,155 @@ def retained(listening: Listening, start_ms: int, end_ms: int) -> Ints:
     The first element is the audience at the start. Who pauses and comes back
     within the session stays; who is open at the last sighting stays.
     """
-    parts = listening.parts
-    instants = np.arange(start_ms, max(start_ms, end_ms), MINUTE_MS)
-    if len(parts.started_ms) == 0:
-        return np.zeros(len(instants), dtype=np.int64)
-    begun = slice(
-        np.searchsorted(parts.started_ms, start_ms - parts.longest_ms, side="left"),
-        np.searchsorted(parts.started_ms, start_ms, side="right"),
-    )
-    present = parts.session[begun][parts.ended_ms[begun] > start_ms]
-    leavers = present[~listening.is_open[present]]
-    gone_at = np.sort(listening.hulls.of_session_ended_ms[leavers])
-    return len(present) - np.searchsorted(gone_at, instants, side="right")
+    return retained_curves(listening, np.array([start_ms]), np.array([end_ms]))[0]
 
 
-# The sweeps --------------------------------------------------------------------------------------
+def retained_curves(listening: Listening, starts_ms: Ints, ends_ms: Ints) -> list[Ints]:
+    """:func:`retained` of several airings at once."""
+    minutes = _Minutes.of(starts_ms, ends_ms)
+    if not len(minutes.counts):
+        return []
+    begins, which = np.unique(minutes.starts, return_inverse=True)
+    at_start = listening.sweep.tally(begins, with_peaks=False).running[2 * which + 1]
+    gone = np.zeros(len(minutes.instants), dtype=np.int64)
+    for place, minute in _leavers(listening.leaving, minutes):
+        np.add.at(gone, place + minute, 1)
+    gone = np.cumsum(gone)
+    gone -= minutes.of_each(np.concatenate(([0], gone))[minutes.first])
+    return minutes.split(minutes.of_each(at_start) - gone)
+
+
+def still_there_curves(listening: Listening, starts_ms: Ints, ends_ms: Ints) -> list[Ints]:
+    """Of the sessions that met each airing, how many have begun and not yet ended at each of its whole minutes.
+
+    As in :func:`retained`, but of all: who came later is counted from then on.
+    """
+    minutes = _Minutes.of(starts_ms, ends_ms)
+    if not len(minutes.counts):
+        return []
+    if not len(listening.parts):
+        return minutes.split(np.zeros(len(minutes.instants), dtype=np.int64))
+    lasts = np.maximum(minutes.ends, minutes.starts + 1)
+    instants, which = np.unique(np.concatenate((minutes.instants, minutes.starts, lasts)), return_inverse=True)
+    counts = _HullTally.of(listening.hulls, listening.sweep.tally(instants, with_peaks=False), instants)
+    at, start, end = np.split(2 * which, np.cumsum([len(minutes.instants), len(minutes.starts)]))
+    order = order_of(minutes.starts)
+    silent = np.empty_like(order)
+    silent[order] = counts.silent(listening.hulls, minutes.starts[order], lasts[order], start[order], end[order])
+    never_met = silent + counts.open_ended[start + 1]
+    return minutes.split(counts.begun[at + 1] - counts.left[at + 1] - minutes.of_each(never_met))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Minutes:
+    """The whole minutes of airings, from the start of each, one airing after the other."""
+
+    starts: Ints
+    ends: Ints
+    counts: Ints
+    instants: Ints
+
+    @classmethod
+    def of(cls, starts_ms: Ints, ends_ms: Ints) -> _Minutes:
+        starts = np.asarray(starts_ms, dtype=np.int64)
+        ends = np.maximum(np.asarray(ends_ms, dtype=np.int64), starts)
+        counts = -((starts - ends) // MINUTE_MS)
+        instants = np.repeat(starts, counts) + ranges(np.zeros_like(counts), counts) * MINUTE_MS
+        return cls(starts=starts, ends=ends, counts=counts, instants=instants)
+
+    @property
+    def first(self) -> Ints:
+        """Where each airing's minutes begin."""
+        return np.cumsum(self.counts) - self.counts
+
+    def of_each(self, values: Ints) -> Ints:
+        """The value of each minute's airing."""
+        return np.repeat(values, self.counts)
+
+    def split(self, values: Any) -> list[Any]:
+        """One array for each airing."""
+        return np.split(values, np.cumsum(self.counts)[:-1])
+
+
+def _heard(listening: Listening, begins: Ints, stops: Ints) -> Ints:
+    """Listening milliseconds of all within each ``[begins, stops)``."""
+    instants, which = np.unique(np.concatenate((begins, stops)), return_inverse=True)
+    heard = listening.sweep.tally(instants, with_peaks=False).heard_ms[2 * which]
+    return heard[len(begins) :] - heard[: len(begins)]
+
+
+def _leavers(leaving: Leaving, minutes: _Minutes) -> Iterator[tuple[Ints, Ints]]:
+    """Of those present at the start of an airing and gone before its last minute: its place, and their first minute off."""
+    first = np.searchsorted(leaving.left_ms, minutes.starts, side="right")
+    counts = np.maximum(np.searchsorted(leaving.left_ms, minutes.ends, side="left") - first, 0)
+    for some in chunks(counts, _CHUNK_ROWS):
+        rows = ranges(first[some], counts[some])
+        airing = np.repeat(np.arange(some.start, some.stop), counts[some])
+        start = minutes.starts[airing]
+        was_there = (leaving.started_ms[rows] <= start) & (leaving.ended_ms[rows] > start)
+        airing, rows = airing[was_there], rows[was_there]
+        minute = -((minutes.starts[airing] - leaving.left_ms[rows]) // MINUTE_MS)
+        in_time = minute < minutes.counts[airing]
+        yield minutes.first[airing[in_time]], minute[in_time]
+
+
+# What is made once of a listening ------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Parts:
-    """Parts that are not empty, by start. ``is_single``: no session has more than one."""
+    """Parts that are not empty. ``is_single``: no session has more than one; ``is_whole``: each has its own row."""
 
     started_ms: Ints
     ended_ms: Ints
-    sorted_ends_ms: Ints
     session: Ints
-    listener: Ints
     is_single: bool
-    longest_ms: int
-    count_of_sessions: int
+    is_whole: bool
+
+    def __len__(self) -> int:
+        return len(self.started_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sweep:
-    """Tune-ins and tune-outs in the order of time, a tune-out before a tune-in of the same instant.
+class Nested:
+    """Intervals, to be counted where they lie inside airings: sorted as far as the longest airing asks for."""
 
-    ``events`` are packed ``(instant - base_ms) // unit_ms << 1 | is_tune_in``,
-    in 32 bits where they fit, since those sort twice as fast; ``unit_ms`` is
-    1000 where all instants are whole seconds. After the first ``k`` events
-    ``running[k]`` listen. ``started`` and ``ended`` are the sums of the first
-    so many starts and ends, from ``base_ms``.
-    """
+    axis: Axis
+    shorter_than: Callable[[int], tuple[Ints, Ints]]
+    """Starts and lengths, in units, of those shorter than 1 << bits units."""
+    _made: dict[int, Inside] = field(default_factory=dict)
 
-    base_ms: int
-    unit_ms: int
-    events: npt.NDArray[np.integer[Any]]
-    running: npt.NDArray[np.int32]
-    started: Ints
-    ended: Ints
+    @classmethod
+    def of(cls, axis: Axis, starts_ms: Ints, ends_ms: Ints) -> Nested:
+        return cls(axis=axis, shorter_than=lambda bits: _short(axis, starts_ms, ends_ms, bits))
 
-    def before(self, instants: Ints) -> Ints:
-        """The number of events before each instant."""
-        return self._place(-((self.base_ms - instants) // self.unit_ms))
-
-    def up_to(self, instants: Ints) -> Ints:
-        """The number of events before or at each instant."""
-        return self._place((instants - self.base_ms) // self.unit_ms + 1)
-
-    def _place(self, unit: Ints) -> Ints:
-        """The number of events before each ``unit``; needles of another type would make numpy copy the events."""
-        inside = np.clip(unit, 0, (np.iinfo(self.events.dtype).max >> 1))
-        return np.searchsorted(self.events, (inside << 1).astype(self.events.dtype))
-
-    def begun(self, events: Ints) -> Ints:
-        """How many of the first ``events`` are tune-ins."""
-        return (events + self.running[events]) >> 1
-
-    def instant(self, event: Ints) -> Ints:
-        """When these events happen."""
-        return self.base_ms + (self.events[event].astype(np.int64) >> 1) * self.unit_ms
-
-    def heard_until(self, instants: Ints, done: Ints | None = None) -> Ints:
-        """Listening milliseconds of all before each instant; ``done``, if known, events before or at it."""
-        done = self.before(instants) if done is None else done
-        begun = self.begun(done)
-        ended = done - begun
-        return (instants - self.base_ms) * (begun - ended) - self.started[begun] + self.ended[ended]
-
-    def bounds(self, from_start: Ints, starts: Ints, until_end: Ints, ends: Ints) -> Bounds:
-        """The bounds of the parts; ``from_start`` events are up to the starts, ``until_end`` before the ends."""
-        before_start, by_end = self.before(starts), self.up_to(ends)
-        begun_by_start, begun_before_end = self.begun(from_start), self.begun(until_end)
-        return Bounds(
-            begun_before_start=self.begun(before_start),
-            begun_by_start=begun_by_start,
-            begun_before_end=begun_before_end,
-            ended_by_start=from_start - begun_by_start,
-            ended_before_end=until_end - begun_before_end,
-            ended_by_end=by_end - self.begun(by_end),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Bounds:
-    """How many of some intervals have begun and ended before, or by, the start and the end of each airing."""
-
-    begun_before_start: Ints
-    begun_by_start: Ints
-    begun_before_end: Ints
-    ended_by_start: Ints
-    ended_before_end: Ints
-    ended_by_end: Ints
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Pairs:
-    """Intervals by start, with their ends in that order and sorted."""
-
-    starts: Ints
-    ends: Ints
-    sorted_ends: Ints
-
-    def bounds(self, starts: Ints, ends: Ints) -> Bounds:
-        return Bounds(
-            begun_before_start=np.searchsorted(self.starts, starts, side="left"),
-            begun_by_start=np.searchsorted(self.starts, starts, side="right"),
-            begun_before_end=np.searchsorted(self.starts, ends, side="left"),
-            ended_by_start=np.searchsorted(self.sorted_ends, starts, side="right"),
-            ended_before_end=np.searchsorted(self.sorted_ends, ends, side="left"),
-            ended_by_end=np.searchsorted(self.sorted_ends, ends, side="right"),
-        )
-
-    def covering(self, bounds: Bounds, ends: Ints) -> Ints:
-        """How many begin at an airing's start or before and end at its end or after.
-
-        All, less those that begin later, less those that end earlier, and
-        those that do both were taken off twice.
-        """
-        inside = _ending_before(self.ends, bounds.begun_by_start, bounds.begun_before_end, ends)
-        return bounds.begun_by_start - bounds.ended_before_end + inside
+    def inside(self, begins_ms: Ints, stops_ms: Ints) -> Ints:
+        """How many begin after each of ``begins_ms``, ascending, and end before its stop."""
+        longest = int((self.axis.next_units(stops_ms) - self.axis.units(begins_ms)).max())
+        bits = min(max(1, longest.bit_length()), self.axis.bits)
+        fitting = min((made for made in self._made if made >= bits), default=bits)
+        if fitting not in self._made:
+            self._made[fitting] = Inside.of(self.axis, *self.shorter_than(fitting), fitting)
+        return self._made[fitting].count(begins_ms, stops_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Hulls:
-    """The hulls of closed and of open sessions, and the silences between parts of one session."""
+    """What the hulls of sessions have beside their parts; all but ``of_part_ended_ms`` sorted."""
 
-    closed: Pairs
-    still_open: Pairs
-    silences: Pairs
-    of_session_ended_ms: Ints
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class People:
-    """Parts of each listener, by listener (numbered from 0), then start.
-
-    ``before_ms`` is the latest end of the same listener's earlier parts, where
-    there is one (``is_first`` is false).
-    """
-
-    person: Ints
-    started_ms: Ints
-    ended_ms: Ints
-    before_ms: Ints
-    is_first: Bools
+    closed: Nested
+    silences: Nested
+    silence_starts: Ints
+    silence_ends: Ints
+    open_ends: Ints
+    of_part_ended_ms: Ints  # for each part, the end of its session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Union:
-    """Disjoint stretches of each listener, by listener (numbered from 0), then start."""
+class Leaving:
+    """Parts by the end of their session, for closed ones."""
 
-    person: Ints
+    left_ms: Ints
     started_ms: Ints
     ended_ms: Ints
 
@@ -422,290 +419,217 @@ class Distinct:
     a part overlaps an earlier one of the same listener.
     """
 
-    silence_starts: Ints  # sorted
-    silence_ends: Ints  # in the order of the starts
+    silences: Nested
     overlapping_starts: Ints  # sorted
     overlapped_ends: Ints  # sorted: of each overlap, the end that comes first
 
-    def met(self, bounds: Bounds, starts: Ints, ends: Ints) -> Ints:
-        """The number of distinct listeners who heard something of each airing, from the ``bounds`` of the parts."""
-        touching = bounds.begun_before_end - bounds.ended_by_start
+    def met(self, begun_before_end: Ints, ended_by_start: Ints, starts: Ints, ends: Ints) -> Ints:
+        """The number of distinct listeners who heard something of each airing, from the counts of the parts."""
+        touching = begun_before_end - ended_by_start
         if len(self.overlapping_starts):
             touching -= np.searchsorted(self.overlapping_starts, ends)
             touching += np.searchsorted(self.overlapped_ends, starts, side="right")
-        first = np.searchsorted(self.silence_starts, starts, side="right")
-        stop = np.searchsorted(self.silence_starts, ends, side="left")
-        return touching - _ending_before(self.silence_ends, first, stop, ends)
-
-
-def _ending_before(interval_ends: Ints, first: Ints, stop: Ints, ends: Ints) -> Ints:
-    """For each airing, how many of the intervals ``first`` to ``stop`` end before ``ends``."""
-    counts = stop - first
-    found = np.zeros(len(ends), dtype=np.int64)
-    if len(interval_ends) == 0:
-        return found
-    for airings in _chunks(counts):
-        length, low, high = counts[airings], int(first[airings][0]), int(stop[airings][-1])
-        in_a_row = (stop[airings][:-1] <= first[airings][1:]).all() and high - low <= 2 * length.sum()
-        if in_a_row:
-            # Airings one after the other: compared in place, the few intervals in between as well.
-            limits = np.repeat(ends[airings], np.diff(first[airings], append=high))
-            early = np.zeros(high - low + 1, dtype=np.int32)
-            np.cumsum(interval_ends[low:high] < limits, out=early[1:])
-            found[airings] = early[stop[airings] - low] - early[first[airings] - low]
-        else:
-            rows = ranges(first[airings], length)
-            found[airings] = totals(interval_ends[rows] < np.repeat(ends[airings], length), length)
-    return found
+        return touching - self.silences.inside(starts, ends)
 
 
 def _parts(listening: Listening) -> Parts:
-    heard = listening.part_ended_ms > listening.part_started_ms
     starts, ends, session = listening.part_started_ms, listening.part_ended_ms, listening.part_session
+    heard = ends > starts
     if not heard.all():
         starts, ends, session = starts[heard], ends[heard], session[heard]
-    if not _ascends(starts):
-        order = order_of(starts)
-        starts, ends, session = starts[order], ends[order], session[order]
+    is_whole = len(session) == len(listening) and all(
+        (session[rows] == np.arange(rows.start, rows.stop)).all() for rows in blocks(len(session))
+    )
     return Parts(
         started_ms=starts,
         ended_ms=ends,
-        sorted_ends_ms=np.sort(ends),
         session=session,
-        listener=listening.listener[session],
-        is_single=bool(np.bincount(session, minlength=1).max() <= 1),
-        longest_ms=int((ends - starts).max(initial=0)),
-        count_of_sessions=len(listening),
+        is_single=is_whole or bool(np.bincount(session, minlength=1).max() <= 1),
+        is_whole=is_whole,
     )
 
 
-def _ascends(values: Ints) -> bool:
-    return bool((values[1:] >= values[:-1]).all())
+def _listeners(listener: Ints, parts: Parts) -> Ints:
+    """The listener of each part."""
+    return listener if parts.is_whole else listener[parts.session]
 
 
-def _sweep(parts: Parts) -> Sweep:
-    size = len(parts.started_ms)
-    base = int(parts.started_ms[0]) if size else 0
-    starts, ends = parts.started_ms - base, parts.sorted_ends_ms - base
-    started, ended = np.zeros((2, size + 1), dtype=np.int64)
-    np.cumsum(starts, out=started[1:])
-    np.cumsum(ends, out=ended[1:])
-    unit = SECOND_MS if _are_whole_seconds(starts) and _are_whole_seconds(ends) else 1
-    if unit != 1:
-        starts //= unit
-        ends //= unit
-    fits = size > 0 and int(ends[-1]) < 1 << 30
-    events = np.empty(2 * size, dtype=np.uint32 if fits else np.int64)
-    events[:size] = starts
-    events[size:] = ends
-    events <<= 1
-    events[:size] |= 1
-    events.sort()
-    step = (events & 1).astype(np.int8)
-    step += step
-    step -= 1
-    running = np.zeros(2 * size + 1, dtype=np.int32)
-    np.cumsum(step, out=running[1:])
-    return Sweep(base_ms=base, unit_ms=unit, events=events, running=running, started=started, ended=ended)
+def _short(axis: Axis, starts_ms: Ints, ends_ms: Ints, bits: int) -> tuple[Ints, Ints]:
+    """Starts and lengths, in units, of the intervals shorter than ``1 << bits`` units."""
+    most_ms = (1 << bits) * axis.unit_ms
+    found = []
+    for rows in blocks(len(starts_ms)):
+        starts, lengths = starts_ms[rows], ends_ms[rows] - starts_ms[rows]
+        short = lengths < most_ms
+        found.append((axis.units(starts[short]), lengths[short] // axis.unit_ms))
+    nothing = np.empty(0, dtype=np.int64)
+    starts = np.concatenate([nothing, *(one for one, _ in found)])
+    return starts, np.concatenate([nothing, *(other for _, other in found)])
 
 
-def _are_whole_seconds(values: Ints) -> bool:
-    """Whether all are; a few are looked at first, which settles it for live sources."""
-    return not (values[:_SAMPLE] % SECOND_MS).any() and not (values % SECOND_MS).any()
-
-
-def _hulls(parts: Parts, is_open: Bools) -> Hulls:
+def _hulls(parts: Parts, is_open: Bools, axis: Axis) -> Hulls:
     starts, ends, session = parts.started_ms, parts.ended_ms, parts.session
-    silences = _pairs(starts[:0], ends[:0])
+    silence_starts = silence_ends = starts[:0]
+    of_part = ends
     if not parts.is_single:
-        starts, ends, session, silences = _from_first_part(parts)
-    ended = np.zeros(parts.count_of_sessions, dtype=np.int64)
-    ended[session] = ends
-    is_open = is_open[session]
-    if parts.is_single and not is_open.any():
-        closed = Pairs(starts=starts, ends=ends, sorted_ends=parts.sorted_ends_ms)
-        still_open = _pairs(starts[:0], ends[:0])
-    else:
-        closed = _pairs(starts[~is_open], ends[~is_open])
-        still_open = _pairs(starts[is_open], ends[is_open])
-    return Hulls(closed=closed, still_open=still_open, silences=silences, of_session_ended_ms=ended)
+        starts, ends, session, of_part, silence_starts, silence_ends = _from_parts(parts)
+    open_ends = starts[:0]
+    if is_open.any():
+        still = is_open[session]
+        open_ends = np.sort(ends[still])
+        starts, ends = starts[~still], ends[~still]
+    return Hulls(
+        closed=Nested.of(axis, starts, ends),
+        silences=Nested.of(axis, silence_starts, silence_ends),
+        silence_starts=np.sort(silence_starts),
+        silence_ends=np.sort(silence_ends),
+        open_ends=open_ends,
+        of_part_ended_ms=of_part,
+    )
 
 
-def _from_first_part(parts: Parts) -> tuple[Ints, Ints, Ints, Pairs]:
-    """Starts, ends and sessions of hulls, by start, and the silences inside: later parts are folded into the first."""
+def _from_parts(parts: Parts) -> tuple[Ints, Ints, Ints, Ints, Ints, Ints]:
+    """Starts, ends and sessions of hulls, for each part its hull's end, and the silences inside.
+
+    Only sessions of several parts are sorted.
+    """
     each = np.bincount(parts.session)
-    rows = np.flatnonzero(each[parts.session] > 1)
-    rows = rows[order_of(parts.session[rows])]  # stable: the parts of a session stay by start
+    is_alone = each[parts.session] == 1
+    rows = np.flatnonzero(~is_alone)
+    rows = rows[np.lexsort((parts.started_ms[rows], parts.session[rows]))]
     mine, starts, ends = parts.session[rows], parts.started_ms[rows], parts.ended_ms[rows]
     is_first = np.concatenate(([True], mine[1:] != mine[:-1]))
-    is_next = np.flatnonzero(~is_first[1:])
-    hull_ends = parts.ended_ms.copy()
-    hull_ends[rows[is_first]] = np.maximum.reduceat(ends, np.flatnonzero(is_first))
-    is_hull = np.ones(len(hull_ends), dtype=np.bool_)
-    is_hull[rows[~is_first]] = False
-    kept = np.flatnonzero(is_hull)
-    return parts.started_ms[kept], hull_ends[kept], parts.session[kept], _pairs(ends[is_next], starts[is_next + 1])
-
-
-def _pairs(starts: Ints, ends: Ints) -> Pairs:
-    if not _ascends(starts):
-        order = order_of(starts)
-        starts, ends = starts[order], ends[order]
-    return Pairs(starts=starts, ends=ends, sorted_ends=np.sort(ends))
-
-
-def _people(parts: Parts) -> People:
-    person, order = _by_listener(parts.listener)
-    starts, ends = parts.started_ms[order], parts.ended_ms[order]
-    is_first = np.ones(len(order), dtype=np.bool_)
-    np.not_equal(person[1:], person[:-1], out=is_first[1:])
-    before = np.zeros(len(order), dtype=np.int64)
-    before[1:] = ends[:-1]
-    overlaps = before > starts
-    overlaps &= ~is_first
-    if overlaps.any():
-        # Where a listener's neighbours do not overlap, no two parts do. The others need a running maximum.
-        has_overlap = np.zeros(int(person[-1]) + 1, dtype=np.bool_)
-        has_overlap[person[overlaps]] = True
-        rows = np.flatnonzero(has_overlap[person])
-        before[rows[1:]] = _latest_end(person[rows], ends[rows])[:-1]
-    return People(person=person, started_ms=starts, ended_ms=ends, before_ms=before, is_first=is_first)
-
-
-def _latest_end(person: Ints, ends: Ints) -> Ints:
-    """The running maximum of ``ends`` within each person: all laid one after the other on one axis."""
-    low = int(ends.min())
-    room = int(ends.max()) - low + 1
-    latest = ends - low
-    several = max(1, _ROOM // room)
-    for lowest in range(0, int(person[-1]) + 1, several):
-        slot = slice(*np.searchsorted(person, (lowest, lowest + several)))
-        shift = (person[slot] - lowest) * room
-        latest[slot] = np.maximum.accumulate(latest[slot] + shift) - shift
-    return latest + low
-
-
-def _union(people: People) -> Union:
-    begins = people.is_first | (people.started_ms > people.before_ms)
-    if begins.all():
-        return Union(person=people.person, started_ms=people.started_ms, ended_ms=people.ended_ms)
-    at = np.flatnonzero(begins)
-    return Union(
-        person=people.person[at],
-        started_ms=people.started_ms[at],
-        ended_ms=np.maximum.reduceat(people.ended_ms, at),
+    first = np.flatnonzero(is_first)
+    hull_ends = np.maximum.reduceat(ends, first)
+    of_part = parts.ended_ms.copy()
+    of_part[rows] = np.repeat(hull_ends, np.diff(first, append=len(rows)))
+    later = np.flatnonzero(~is_first)
+    return (
+        np.concatenate((parts.started_ms[is_alone], starts[first])),
+        np.concatenate((parts.ended_ms[is_alone], hull_ends)),
+        np.concatenate((parts.session[is_alone], mine[first])),
+        of_part,
+        ends[later - 1],
+        starts[later],
     )
+
+
+def _leaving(parts: Parts, hulls: Hulls, is_open: Bools) -> Leaving:
+    starts, ends, left = parts.started_ms, parts.ended_ms, hulls.of_part_ended_ms
+    if is_open.any():
+        closed = ~is_open[parts.session]
+        starts, ends, left = starts[closed], ends[closed], left[closed]
+    order = order_of(left)
+    return Leaving(left_ms=left[order], started_ms=starts[order], ended_ms=ends[order])
 
 
 def _distinct(people: People) -> Distinct:
-    overlaps = people.before_ms > people.started_ms
-    later = ~people.is_first
-    overlaps &= later
-    later ^= overlaps
-    overlapping, silent = np.flatnonzero(overlaps), np.flatnonzero(later)
-    silence_starts, silence_ends = people.before_ms[silent], people.started_ms[silent]
-    order = order_of(silence_starts)
+    starts, ends = people.overlaps()
     return Distinct(
-        silence_starts=silence_starts[order],
-        silence_ends=silence_ends[order],
-        overlapping_starts=np.sort(people.started_ms[overlapping]),
-        overlapped_ends=np.sort(np.minimum(people.before_ms[overlapping], people.ended_ms[overlapping])),
+        silences=Nested(axis=people.axis, shorter_than=people.silences),
+        overlapping_starts=people.axis.instants(starts),
+        overlapped_ends=people.axis.instants(ends),
     )
-
-
-def _by_listener(listener: Ints) -> tuple[Ints, Ints]:
-    """Listeners numbered from 0, and the order that brings their rows together; those of one keep their order.
-
-    Rows are packed with as much of the key as there is room for and sorted by
-    value. Keys are random, so that this much hardly ever confuses two; where
-    it does, an argsort of the whole keys helps out.
-    """
-    size = len(listener)
-    if size == 0:
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    low = int(listener.min())
-    place_bits = max(1, (size - 1).bit_length())
-    spare = max(0, (int(listener.max()) - low).bit_length() + place_bits - _USABLE_BITS)
-    packed = (listener - low) >> spare << place_bits
-    packed |= np.arange(size)
-    packed.sort()
-    order = packed & ((1 << place_bits) - 1)
-    grouped = listener[order]
-    is_new = grouped[1:] != grouped[:-1]
-    if spare:
-        packed >>= place_bits
-        if (is_new & (packed[1:] == packed[:-1])).any():
-            return _by_whole_key(listener)
-    number = np.zeros(size, dtype=np.int64)
-    np.cumsum(is_new, out=number[1:])
-    return number, order
-
-
-def _by_whole_key(listener: Ints) -> tuple[Ints, Ints]:
-    rough = np.argsort(listener)
-    number = np.zeros(len(listener), dtype=np.int64)
-    np.cumsum(np.diff(listener[rough]) != 0, out=number[1:])
-    packed = number << _PLACE_BITS | rough
-    packed.sort()
-    return packed >> _PLACE_BITS, packed & ((1 << _PLACE_BITS) - 1)
 
 
 # The counts --------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _HullTally:
+    """How many hulls have begun and ended at the places of a :class:`Tally`.
+
+    A hull is its parts less the silences: those end where a later part begins
+    and begin where an earlier one ends.
+    """
+
+    begun: Ints
+    ended: Ints
+    open_ended: Ints  # of these, of open sessions
+    silence_begun: Ints
+    silence_ended: Ints
+
+    @classmethod
+    def of(cls, hulls: Hulls, tally: Tally, instants: Ints) -> _HullTally:
+        begun, ended = _passed(hulls.silence_starts, instants), _passed(hulls.silence_ends, instants)
+        return cls(
+            begun=tally.begun - ended,
+            ended=tally.ended - begun,
+            open_ended=_passed(hulls.open_ends, instants),
+            silence_begun=begun,
+            silence_ended=ended,
+        )
+
+    @property
+    def left(self) -> Ints:
+        return self.ended - self.open_ended
+
+    def silent(self, hulls: Hulls, starts: Ints, ends: Ints, start: Ints, end: Ints) -> Ints:
+        """How many are silent all through each airing: these did not meet it. ``start`` and ``end`` are its places.
+
+        Silences that began by its start, less those that end before its end;
+        those that lie inside were taken off without having been counted.
+        """
+        if not len(hulls.silence_starts):
+            return np.zeros(len(starts), dtype=np.int64)
+        return self.silence_begun[start + 1] - self.silence_ended[end] + hulls.silences.inside(starts, ends)
+
+
+def _passed(values: Ints, instants: Ints) -> Ints:
+    """How many of the sorted values lie before each instant, and before or at it, by turns."""
+    counts = np.zeros(2 * len(instants), dtype=np.int64)
+    if len(values):
+        counts[0::2] = np.searchsorted(values, instants, side="left")
+        counts[1::2] = np.searchsorted(values, instants, side="right")
+    return counts
+
+
 def _audience_by_start(listening: Listening, starts: Ints, ends: Ints) -> dict[str, Ints]:
     """The columns for airings that last and come by start, for listening that is not empty."""
-    parts, sweep, hulls = listening.parts, listening.sweep, listening.hulls
-    from_start, until_end = sweep.up_to(starts), sweep.before(ends)
-    peak, peak_at = _peaks(sweep, from_start, until_end, starts)
-    of_parts = sweep.bounds(from_start, starts, until_end, ends)
-    all_closed_and_single = parts.is_single and len(hulls.still_open.starts) == 0
-    closed = of_parts if all_closed_and_single else hulls.closed.bounds(starts, ends)
-    still_open = hulls.still_open.bounds(starts, ends)
-    # Sessions whose hull spans the airing but who were silent all through it did not meet it.
-    silent = hulls.silences.covering(hulls.silences.bounds(starts, ends), ends)
-    begun_before = closed.begun_before_start + still_open.begun_before_start
-    inherited = begun_before - closed.ended_by_start - still_open.ended_by_start - silent
-    joined = closed.begun_before_end + still_open.begun_before_end - begun_before
-    left = closed.ended_by_end - closed.ended_by_start
-    stayed_open = still_open.begun_by_start - still_open.ended_by_start
+    sweep, hulls = listening.sweep, listening.hulls
+    instants = np.unique(np.concatenate((starts, ends)))
+    tally = sweep.tally(instants)
+    counts = _HullTally.of(hulls, tally, instants)
+    # Places of the tally: before the events of an instant, and one further, after them.
+    start, end = 2 * np.searchsorted(instants, starts), 2 * np.searchsorted(instants, ends)
+    peak, peak_at = _peaks(sweep, tally, start + 1, end, starts)
+    silent = counts.silent(hulls, starts, ends, start, end)
+    inherited = counts.begun[start] - counts.ended[start + 1] - silent
+    joined = counts.begun[end] - counts.begun[start]
+    left = counts.left[end + 1] - counts.left[start + 1]
+    # All that began by the start, less those that have ended; who came and went meanwhile was taken off unasked.
+    stayed = counts.begun[start + 1] - counts.left[end] - counts.open_ended[start + 1] - silent
+    running = tally.running
     return {
-        "listening_ms": sweep.heard_until(ends, until_end) - sweep.heard_until(starts, from_start),
+        "listening_ms": tally.heard_ms[end] - tally.heard_ms[start],
         "sessions": inherited + joined,
-        "listeners": listening.distinct.met(of_parts, starts, ends),
+        "listeners": listening.distinct.met(tally.begun[end], tally.ended[start + 1], starts, ends),
         "peak": peak,
         "peak_at_ms": peak_at,
-        "at_start": sweep.running[from_start].astype(np.int64),
-        "at_end": sweep.running[until_end].astype(np.int64),
+        "at_start": running[start + 1],
+        "at_end": running[end],
         "inherited": inherited,
         "joined": joined,
         "left": left,
         "kept": inherited + joined - left,
-        "stayed": hulls.closed.covering(closed, ends) + stayed_open - silent,
+        "stayed": stayed + hulls.closed.inside(starts, ends),
     }
 
 
-def _peaks(sweep: Sweep, from_start: Ints, until_end: Ints, starts: Ints) -> tuple[Ints, Ints]:
+def _peaks(sweep: Sweep, tally: Tally, first: Ints, stop: Ints, starts: Ints) -> tuple[Ints, Ints]:
     """The highest concurrency in each airing and its first instant.
 
-    An airing sees the states after its ``from_start``-th to ``until_end``-th
-    event. Each state is packed with its place counted backwards, so that one
-    range maximum gives the value and the first place of it.
+    An airing sees who is there after the events of its start, and what the
+    events bring from there, the place ``first``, until ``stop``.
     """
-    low, high = int(from_start.min()), int(until_end.max())
-    last_place = (1 << _PLACE_BITS) - 1
-    states = np.empty(high - low + 2, dtype=np.int64)
-    states[:-1] = sweep.running[low : high + 1]
-    states <<= _PLACE_BITS
-    states[:-1] |= np.arange(last_place, last_place - (high - low + 1), -1)
-    states[-1] = 0  # so that the last range may be closed
     bounds = np.empty(2 * len(starts), dtype=np.int64)
-    bounds[0::2] = from_start - low
-    bounds[1::2] = until_end + 1 - low
-    best = np.maximum.reduceat(states, bounds)[0::2]
-    peak = best >> _PLACE_BITS
-    place = last_place - (best & last_place) + low
-    peak_at = np.where(place == from_start, starts, sweep.instant(np.maximum(place - 1, 0)))
+    bounds[0::2], bounds[1::2] = first, stop
+    best = np.maximum.reduceat(np.append(tally.best, 0), bounds)[0::2]
+    at_start = tally.running[first]
+    rises = best >> HALF_BITS > at_start
+    peak = np.where(rises, best >> HALF_BITS, at_start)
+    peak_at = starts.copy()
+    peak_at[rises] = sweep.instant(best[rises])
     return peak, np.where(peak > 0, peak_at, _NOBODY)
 
 
@@ -729,18 +653,3 @@ def _with_empty_airings(listening: Listening, starts: Ints, ends: Ints, lasts: B
     for column in fields(AudienceColumns):
         getattr(result, column.name)[lasts] = getattr(heard, column.name)
     return result
-
-
-def _minutes(starts: Ints, ends: Ints) -> Ints:
-    return -((starts - ends) // MINUTE_MS)
-
-
-def _chunks(counts: Ints) -> Iterable[slice]:
-    """Slices of ``counts`` that each sum to about a chunk, a large one alone."""
-    done = np.cumsum(counts)
-    first = 0
-    while first < len(counts):
-        so_far = int(done[first] - counts[first])
-        stop = max(first + 1, int(np.searchsorted(done, so_far + _CHUNK, side="right")))
-        yield slice(first, stop)
-        first = stop

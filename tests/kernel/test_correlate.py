@@ -286,7 +286,7 @@ def test_keys_that_share_their_leading_bits_are_told_apart():
 
 
 def test_many_airings_in_small_chunks(monkeypatch):
-    monkeypatch.setattr("aircox_listen_stats.kernel.correlate._CHUNK", 3)
+    monkeypatch.setattr("aircox_listen_stats.kernel.sweeps._CHUNK_ROWS", 3)
     listening = listening_of(ONE_HOUR)
     minutes = np.arange(clock("10:00"), clock("11:00"), 60 * S)
     starts, ends = np.concatenate((minutes, minutes)), np.concatenate((minutes + 60 * S, minutes + 1200 * S))
