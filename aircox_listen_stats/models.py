@@ -201,6 +201,9 @@ class Ruling(models.Model):
     also = models.JSONField(
         default=list, help_text=_("[listener, start] of sessions beside the window that it tells of too.")
     )
+    holes = models.JSONField(
+        default=list, help_text=_("[from, to] inside the window that nothing had observed before.")
+    )
     revoked = InstantField(_("revoked"), null=True, blank=True)
 
     class Meta:
