@@ -20,6 +20,7 @@ BACKENDS = {
     "azuracast": "aircox_listen_stats.sources.azuracast.AzuraCastSource",
     "shoutcast": "aircox_listen_stats.sources.shoutcast.ShoutcastSource",
     "player_events": "aircox_listen_stats.sources.player.PlayerEventsSource",
+    "stream_events": "aircox_listen_stats.sources.stream_events.StreamEventsSource",
 }
 """The short names; any other backend is a dotted path."""
 

@@ -219,7 +219,16 @@ class TestPlayerEvents(PushContract):
 def test_every_backend_is_under_the_contract() -> None:
     tested = {kind.source_class for kind in vars_of(SourceContract) if hasattr(kind, "source_class")}
     missing = {name for name in BACKENDS if backend(name) not in tested}
-    assert not missing & {"icecast", "icecast_totals", "urlauth", "accesslog", "azuracast", "shoutcast", "hls", "stream_events"}
+    assert not missing & {
+        "icecast",
+        "icecast_totals",
+        "urlauth",
+        "accesslog",
+        "azuracast",
+        "shoutcast",
+        "hls",
+        "stream_events",
+    }
 
 
 def vars_of(kind: type) -> list[type]:
