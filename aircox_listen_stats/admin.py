@@ -111,6 +111,7 @@ class LabelChangeInline(admin.TabularInline):
     model = LabelChange
     fields = readonly_fields = ["at", "by", "reason", "is_revocation", "sessions", "labels"]
     extra = 0
+    ordering = ["pk"]
     can_delete = False
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

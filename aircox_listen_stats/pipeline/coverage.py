@@ -47,3 +47,31 @@ def _extend(stream_id: int, start_ms: int, end_ms: int, join_ms: int) -> bool:
     rows.change_each(f"UPDATE {name} SET started = %s, ended = %s WHERE id = %s", [(from_start_ms, to_end_ms, keep)])
     rows.change_in(f"DELETE FROM {name} WHERE id IN ({{values}})", [], [row[0] for row in meeting[1:]])
     return len(meeting) > 1 or from_start_ms != known_start_ms
+
+
+def holes(stream_id: int, start_ms: int, end_ms: int) -> list[tuple[int, int]]:
+    """The stretches of ``[start_ms, end_ms)`` that were not observed."""
+    found, at_ms = [], start_ms
+    for _, known_start_ms, known_end_ms in _meeting(stream_id, start_ms, end_ms):
+        if known_start_ms > at_ms:
+            found.append((at_ms, known_start_ms))
+        at_ms = max(at_ms, known_end_ms)
+    return [*found, (at_ms, end_ms)] if at_ms < end_ms else found
+
+
+def withdraw(stream_id: int, start_ms: int, end_ms: int) -> None:
+    """Takes ``[start_ms, end_ms)`` back: it was not observed after all."""
+    for row_id, known_start_ms, known_end_ms in _meeting(stream_id, start_ms, end_ms):
+        Coverage.objects.filter(pk=row_id).delete()
+        for rest_start_ms, rest_end_ms in ((known_start_ms, start_ms), (end_ms, known_end_ms)):
+            if rest_start_ms < rest_end_ms:
+                Coverage.objects.create(stream_id=stream_id, started=from_ms(rest_start_ms), ended=from_ms(rest_end_ms))
+
+
+def _meeting(stream_id: int, start_ms: int, end_ms: int) -> list[tuple[int, int, int]]:
+    """id, start and end of what was observed of these hours, by start; totals are no observation of anybody."""
+    return rows.fetch(
+        f"SELECT id, started, ended FROM {rows.table(Coverage)}"
+        " WHERE stream_id = %s AND ended > %s AND started < %s AND NOT totals_only ORDER BY started",
+        [stream_id, start_ms, end_ms],
+    )

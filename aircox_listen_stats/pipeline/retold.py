@@ -32,7 +32,7 @@ from .inbox import HEARS_ARRIVALS
 from .ingest import run_together
 from .secrets import SECRET_BYTES, Secrets
 
-__all__ = ["Keys", "NotRetold", "Retold", "from_logs", "from_source", "mount_of", "stored"]
+__all__ = ["Keys", "NotRetold", "Retold", "from_logs", "from_source", "manner", "mount_of", "stored"]
 
 MS = 1000
 HOUR_MS = 3600 * MS
@@ -108,7 +108,7 @@ def stored(stream: Stream, from_ms_: int, to_ms_: int, *, source: str = "") -> T
         found.order_by("started", "pk").values_list("listener", "started", "ended", "played_ms", "parts", "is_open")
     )
     name = source or stream.source
-    interval_ms, tells_at_end = _manner(name)
+    interval_ms, tells_at_end = manner(name)
     covered = Coverage.objects.filter(stream=stream, totals_only=False)
     covered = covered.filter(ended__gte=from_ms(from_ms_ - REACH_MS), started__lte=from_ms(to_ms_ + REACH_MS))
     return Telling(
@@ -130,7 +130,7 @@ def _heard_ms(row: Sequence, from_ms_: int, to_ms_: int) -> int:
     return sum(max(0, min(end, to_ms_) - max(start, from_ms_)) for start, end in spans)
 
 
-def _manner(name: str) -> tuple[int, bool]:
+def manner(name: str) -> tuple[int, bool]:
     """The time between two polls of the source, 0 where it is told of every socket; and whether it tells at the end."""
     settings = conf.get()
     if name not in settings.sources:

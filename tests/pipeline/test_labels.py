@@ -70,7 +70,9 @@ def test_the_trail_says_who_when_why_and_what_became_of_which_labels(stream: Str
     ruling = Ruling.objects.get()
     name = f"ruling {ruling.pk}"
     label("--undo", str(ruling.pk), "--why", "Wrong app.", "--by", "Ben")
-    assert [(one.by, one.reason, one.is_revocation, one.sessions, one.labels) for one in LabelChange.objects.all()] == [
+    assert [
+        (one.by, one.reason, one.is_revocation, one.sessions, one.labels) for one in LabelChange.objects.order_by("pk")
+    ] == [
         (
             "Ada",
             "The studio's own monitor.",

@@ -58,7 +58,7 @@ def test_a_rule_is_overruled_and_the_overruling_revoked(
     send(admin_client, django_capture_on_commit_callbacks, reverse(RULINGS), {**revocation, "reason": "No, a bot."})
     session.refresh_from_db()
     assert (session.exclusion, session.rule, session.told_rule) == ("bot", "crawlerdetect", None)
-    assert list(LabelChange.objects.values_list("by", "reason", "sessions")) == [
+    assert list(LabelChange.objects.order_by("pk").values_list("by", "reason", "sessions")) == [
         ("admin", "It is a speaker.", 1),
         ("admin", "No, a bot.", 1),
     ]
