@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
 import logging
 import re
 import threading
@@ -157,7 +158,8 @@ def country_of(ip: str) -> str:
     if reader is None:
         return ""
     try:
-        found: Any = reader.get(identity.normalise_ip(ip))
+        # Asked for a text, the reader takes any number for an address, a hash of digits too.
+        found: Any = reader.get(ipaddress.ip_address(identity.normalise_ip(ip)))
     except ValueError:
         return ""
     return _code(found)

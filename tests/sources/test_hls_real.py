@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
+from django.db.models import Sum
 
 from aircox_listen_stats.fields import to_ms
 from aircox_listen_stats.kernel.sessionize import TWIN_MS
@@ -30,6 +31,7 @@ from tests.parts.liquidsoap import Liquidsoap
 from tests.parts.nginx import Nginx
 from tests.sources import hls_players, hls_run
 from tests.sources.hls_run import MASTER, MS, Client
+from tests.sources.test_liquidsoap import documented
 
 RUN_SECONDS = 90.0
 SEGMENT_SECONDS = 2.0
@@ -42,15 +44,14 @@ MEAN_SECONDS = 2.0
 SECOND_TWINS = ("twin-id-2", "twin-hi-2", "twin-lo")
 """Behind an address and agent where somebody plays already, a second one is plain within TWIN_MS."""
 
-PLAYOUT = """
-sound = mksafe(sine(440.0))
-hi = %ffmpeg(format="mpegts", %audio(codec="aac", b="96k"))
-lo = %ffmpeg(format="mpegts", %audio(codec="aac", b="32k"))
-output.file.hls(
-  playlist="live.m3u8", segment_duration={seconds}, segments={listed}, segments_overhead={listed},
-  "{folder}", [("hi", hi), ("lo", lo)], sound
-)
-"""
+
+def documented_playout(folder: Path) -> str:
+    """The HLS output of docs/sources/liquidsoap.md, with segments of two seconds, into ``folder``."""
+    script = documented("output.file.hls(")
+    for told, ours in (("segment_duration=4.0", f"segment_duration={SEGMENT_SECONDS}"), ("/var/www/hls", str(folder))):
+        assert told in script
+        script = script.replace(told, ours)
+    return f"radio = mksafe(sine(440.0))\n{script}"
 
 
 def documented_log_format() -> str:
@@ -79,7 +80,7 @@ def nginx(liquidsoap_playout: Liquidsoap) -> Iterator[Nginx]:
     folder.mkdir()
     status = liquidsoap_playout.folder.stat()
     os.chown(folder, status.st_uid, status.st_gid)
-    liquidsoap_playout.start(PLAYOUT.format(seconds=SEGMENT_SECONDS, listed=PLAYLIST_SEGMENTS, folder=folder))
+    liquidsoap_playout.start(documented_playout(folder))
     server = Nginx(liquidsoap_playout.folder, log_format=documented_log_format())
     server.start()
     try:
@@ -206,6 +207,15 @@ def check_stored(ear: Ear) -> list[str]:
     )
     stored = sorted((to_ms(one.started), to_ms(one.ended), one.played_ms) for one in Session.objects.all())
     problems = [] if told == stored else ["the stored sessions are not those that were told"]
+    sums = Session.objects.aggregate(sent=Sum("bytes_sent"), delivered=Sum("delivered_ms"))
+    heard = {
+        "sent": sum(one.bytes_sent or 0 for one in ear.told.values()),
+        "delivered": sum(one.delivered_ms or 0 for one in ear.told.values()),
+    }
+    if sums != heard or not heard["sent"]:
+        problems.append(f"{sums} is stored as sent, {heard} was told")
+    if set(Session.objects.filter(played_ms__gt=0).values_list("rendition", flat=True)) != {"hi", "lo"}:
+        problems.append("the renditions are not those that were played")
     if Session.objects.filter(is_open=True).exists():
         problems.append("sessions are still open")
     if re.search(r"127\.\d+\.\d+\.\d+|7E57|twin", repr(list(SourceState.objects.values()))):
