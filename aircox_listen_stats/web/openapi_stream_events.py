@@ -9,7 +9,7 @@ import msgspec
 from ..pipeline.stream_events import SHOWN_REFUSALS, Taken
 from ..reports.stream_events import EventRow
 from ..sources.stream_events import EXPECTED, Event
-from .stream_events import DEFAULT_LIMIT, LONGEST_ID, MOST_LIMIT
+from .stream_events import DEFAULT_LIMIT, LONGEST_ID, MOST_LIMIT, SLUG
 
 INGEST = "/api/v1/stats/ingest/stream-events/"
 READ = "/api/v1/stats/stream-events/"
@@ -46,6 +46,7 @@ def _common() -> dict[str, Any]:
     return found
 
 
+_INSTANT = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "format": "date"}]}
 _TAKEN = "What became of the batch."
 
 PATHS: dict[str, dict[str, Any]] = {
@@ -114,19 +115,19 @@ PATHS: dict[str, dict[str, Any]] = {
                     "name": "from",
                     "in": "query",
                     "description": "Events that ended at this instant or later; a day begins in the station's zone.",
-                    "schema": {"type": "string", "examples": ["2026-11-22", "2026-11-22T10:00:00Z"]},
+                    "schema": _INSTANT,
                 },
                 {
                     "name": "to",
                     "in": "query",
                     "description": "Events that ended before it.",
-                    "schema": {"type": "string", "examples": ["2026-11-23", "2026-11-22T11:00:00Z"]},
+                    "schema": _INSTANT,
                 },
                 {
                     "name": "stream",
                     "in": "query",
                     "description": "Events of the stream of this slug.",
-                    "schema": {"type": "string", "maxLength": 64},
+                    "schema": {"type": "string", "pattern": SLUG},
                 },
             ],
             "responses": {

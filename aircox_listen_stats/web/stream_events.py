@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import math
+import re
 import threading
 import time
 import zlib
@@ -44,6 +45,7 @@ MOST_LIMIT = 100_000
 RETRY_SECONDS = 5
 READ_BYTES = 64 * 1024
 LONGEST_TOKEN = 256
+SLUG = "^[-a-zA-Z0-9_]{1,64}$"
 LONGEST_ID = 18
 """Digits of a cursor that both databases can hold."""
 
@@ -244,14 +246,16 @@ def _query(request: HttpRequest, token: IngestToken) -> EventQuery:
         after=_number(asked.get("cursor", "0"), "cursor", 0, 10**LONGEST_ID - 1),
         limit=_number(asked.get("limit", str(DEFAULT_LIMIT)), "limit", 1, MOST_LIMIT),
         source=token.source,
-        stream=_text(asked.get("stream", "")),
+        stream=_slug(asked.get("stream")),
         from_ms=_instant(asked.get("from"), "from"),
         to_ms=_instant(asked.get("to"), "to"),
     )
 
 
-def _text(told: str) -> str:
-    return told.replace("\0", "")[:64]
+def _slug(told: str | None) -> str:
+    if told is not None and not re.fullmatch(SLUG, told):
+        raise Refused(400, "stream is no slug of a stream.")
+    return told or ""
 
 
 def _number(told: str, name: str, least: int, most: int) -> int:
