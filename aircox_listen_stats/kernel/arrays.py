@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BLOCK_ROWS", "Bools", "Floats", "Ints", "blocks", "chunks", "order_of", "ranges", "totals"]
+__all__ = ["BLOCK_ROWS", "Bools", "Floats", "Ints", "blocks", "chunks", "in_order", "order_of", "ranges", "totals"]
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -39,6 +39,15 @@ def order_of(values: Ints) -> Ints:
     packed.sort()
     packed &= (1 << position_bits) - 1
     return packed
+
+
+def in_order(*values: Ints) -> Ints:
+    """The different values of all, ascending."""
+    every = np.concatenate(values)
+    every.sort()
+    is_new = np.ones(len(every), dtype=np.bool_)
+    np.not_equal(every[1:], every[:-1], out=is_new[1:])
+    return every[is_new]
 
 
 def ranges(firsts: Ints, counts: Ints) -> Ints:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .arrays import Bools, Floats, Ints, blocks, chunks, order_of, ranges
+from .arrays import Bools, Floats, Ints, blocks, chunks, in_order, order_of, ranges
 from .people import People, Union
 from .sweeps import HALF_BITS, Axis, Inside, Sweep, Tally
 
@@ -263,8 +263,8 @@ def retained_curves(listening: Listening, starts_ms: Ints, ends_ms: Ints) -> lis
     minutes = _Minutes.of(starts_ms, ends_ms)
     if not len(minutes.counts):
         return []
-    begins, which = np.unique(minutes.starts, return_inverse=True)
-    at_start = listening.sweep.tally(begins, with_peaks=False).running[2 * which + 1]
+    begins = in_order(minutes.starts)
+    at_start = listening.sweep.tally(begins, with_peaks=False).running[1::2][np.searchsorted(begins, minutes.starts)]
     gone = np.zeros(len(minutes.instants), dtype=np.int64)
     for place, minute in _leavers(listening.leaving, minutes):
         np.add.at(gone, place + minute, 1)
@@ -284,9 +284,9 @@ def still_there_curves(listening: Listening, starts_ms: Ints, ends_ms: Ints) -> 
     if not len(listening.parts):
         return minutes.split(np.zeros(len(minutes.instants), dtype=np.int64))
     lasts = np.maximum(minutes.ends, minutes.starts + 1)
-    instants, which = np.unique(np.concatenate((minutes.instants, minutes.starts, lasts)), return_inverse=True)
+    instants = in_order(minutes.instants, minutes.starts, lasts)
     counts = _HullTally.of(listening.hulls, listening.sweep.tally(instants, with_peaks=False), instants)
-    at, start, end = np.split(2 * which, np.cumsum([len(minutes.instants), len(minutes.starts)]))
+    at, start, end = (2 * np.searchsorted(instants, some) for some in (minutes.instants, minutes.starts, lasts))
     order = order_of(minutes.starts)
     silent = np.empty_like(order)
     silent[order] = counts.silent(listening.hulls, minutes.starts[order], lasts[order], start[order], end[order])
@@ -327,9 +327,9 @@ class _Minutes:
 
 def _heard(listening: Listening, begins: Ints, stops: Ints) -> Ints:
     """Listening milliseconds of all within each ``[begins, stops)``."""
-    instants, which = np.unique(np.concatenate((begins, stops)), return_inverse=True)
-    heard = listening.sweep.tally(instants, with_peaks=False).heard_ms[2 * which]
-    return heard[len(begins) :] - heard[: len(begins)]
+    instants = in_order(begins, stops)
+    heard = listening.sweep.tally(instants, with_peaks=False).heard_ms[0::2]
+    return heard[np.searchsorted(instants, stops)] - heard[np.searchsorted(instants, begins)]
 
 
 def _leavers(leaving: Leaving, minutes: _Minutes) -> Iterator[tuple[Ints, Ints]]:
@@ -369,13 +369,16 @@ class Nested:
     """Intervals, to be counted where they lie inside airings: sorted as far as the longest airing asks for."""
 
     axis: Axis
-    shorter_than: Callable[[int], tuple[Ints, Ints]]
-    """Starts and lengths, in units, of those shorter than 1 << bits units."""
+    most: int  # how many they are, or more
+    shorter_than: Callable[[int], Iterable[tuple[Ints, Ints]]]
+    """Starts and lengths, in units, of those shorter than 1 << bits units, in pieces."""
     _made: dict[int, Inside] = field(default_factory=dict)
 
     @classmethod
     def of(cls, axis: Axis, starts_ms: Ints, ends_ms: Ints) -> Nested:
-        return cls(axis=axis, shorter_than=lambda bits: _short(axis, starts_ms, ends_ms, bits))
+        return cls(
+            axis=axis, most=len(starts_ms), shorter_than=lambda bits: _short(axis, starts_ms, ends_ms, bits)
+        )
 
     def inside(self, begins_ms: Ints, stops_ms: Ints) -> Ints:
         """How many begin after each of ``begins_ms``, ascending, and end before its stop."""
@@ -383,7 +386,7 @@ class Nested:
         bits = min(max(1, longest.bit_length()), self.axis.bits)
         fitting = min((made for made in self._made if made >= bits), default=bits)
         if fitting not in self._made:
-            self._made[fitting] = Inside.of(self.axis, *self.shorter_than(fitting), fitting)
+            self._made[fitting] = Inside.of(self.axis, fitting, self.shorter_than(fitting), self.most)
         return self._made[fitting].count(begins_ms, stops_ms)
 
 
@@ -454,17 +457,14 @@ def _listeners(listener: Ints, parts: Parts) -> Ints:
     return listener if parts.is_whole else listener[parts.session]
 
 
-def _short(axis: Axis, starts_ms: Ints, ends_ms: Ints, bits: int) -> tuple[Ints, Ints]:
-    """Starts and lengths, in units, of the intervals shorter than ``1 << bits`` units."""
+def _short(axis: Axis, starts_ms: Ints, ends_ms: Ints, bits: int) -> Iterator[tuple[Ints, Ints]]:
+    """Starts and lengths, in units, of the intervals shorter than ``1 << bits`` units, block by block."""
     most_ms = (1 << bits) * axis.unit_ms
-    found = []
     for rows in blocks(len(starts_ms)):
-        starts, lengths = starts_ms[rows], ends_ms[rows] - starts_ms[rows]
-        short = lengths < most_ms
-        found.append((axis.units(starts[short]), lengths[short] // axis.unit_ms))
-    nothing = np.empty(0, dtype=np.int64)
-    starts = np.concatenate([nothing, *(one for one, _ in found)])
-    return starts, np.concatenate([nothing, *(other for _, other in found)])
+        starts = starts_ms[rows]
+        lengths = ends_ms[rows] - starts
+        short = np.flatnonzero(lengths < most_ms)
+        yield axis.units(starts[short]), lengths[short] // axis.unit_ms
 
 
 def _hulls(parts: Parts, is_open: Bools, axis: Axis) -> Hulls:
@@ -526,7 +526,7 @@ def _leaving(parts: Parts, hulls: Hulls, is_open: Bools) -> Leaving:
 def _distinct(people: People) -> Distinct:
     starts, ends = people.overlaps()
     return Distinct(
-        silences=Nested(axis=people.axis, shorter_than=people.silences),
+        silences=Nested(axis=people.axis, most=len(people.starts), shorter_than=people.silences),
         overlapping_starts=people.axis.instants(starts),
         overlapped_ends=people.axis.instants(ends),
     )
@@ -587,7 +587,7 @@ def _passed(values: Ints, instants: Ints) -> Ints:
 def _audience_by_start(listening: Listening, starts: Ints, ends: Ints) -> dict[str, Ints]:
     """The columns for airings that last and come by start, for listening that is not empty."""
     sweep, hulls = listening.sweep, listening.hulls
-    instants = np.unique(np.concatenate((starts, ends)))
+    instants = in_order(starts, ends)
     tally = sweep.tally(instants)
     counts = _HullTally.of(hulls, tally, instants)
     # Places of the tally: before the events of an instant, and one further, after them.

@@ -7,6 +7,7 @@ the parts overlap; so nothing needs to know which end belongs to which start.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,20 +73,16 @@ class People:
             ended_ms=self.axis.instants(ends.view(np.int64)),
         )
 
-    def silences(self, length_bits: int) -> tuple[Ints, Ints]:
-        """Starts and lengths, in units, of each listener's silences shorter than ``1 << length_bits`` units."""
+    def silences(self, length_bits: int) -> Iterator[tuple[Ints, Ints]]:
+        """Starts and lengths, in units, of each listener's silences shorter than ``1 << length_bits`` units, by block."""
         shift, low = np.uint64(self.axis.bits), np.uint64((1 << self.axis.bits) - 1)
-        most = np.uint64(min((1 << length_bits) - 1, (1 << self.axis.bits) - 1))
-        found = []
+        most = np.uint64((1 << min(length_bits, self.axis.bits)) - 1)
         for rows in blocks(max(0, len(self.starts) - 1)):
             end, start = self.ends[rows], self.starts[rows.start + 1 : rows.stop + 1]
             length = start - end  # wraps far up where the parts overlap
             at = np.flatnonzero(length <= most)
-            end, start = end[at], start[at]
-            same = (end >> shift) == (start >> shift)
-            found.append(np.stack(((end & low)[same], length[at][same])))
-        both = np.concatenate(found, axis=1) if found else np.empty((2, 0), dtype=np.uint64)
-        return both[0].view(np.int64), both[1].view(np.int64)
+            at = at[(end[at] >> shift) == (start[at] >> shift)]  # not between two listeners
+            yield (end[at] & low).view(np.int64), length[at].view(np.int64)
 
     def overlaps(self) -> tuple[Ints, Ints]:
         """Sorted starts that begin no stretch, and sorted ends that end none, in units."""

@@ -8,6 +8,7 @@ costs more than the arithmetic.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +67,11 @@ class Axis:
 
 def _differ_by_seconds(values: Ints, base: int) -> bool:
     """Whether all lie whole seconds from ``base``; the first few settle it for live sources."""
-    return all(not ((values[block] - base) % SECOND_MS).any() for block in blocks(len(values)))
+    for rows in blocks(len(values)):
+        moved = values[rows] - base
+        if (moved // SECOND_MS * SECOND_MS != moved).any():
+            return False
+    return True
 
 
 # Concurrency -------------------------------------------------------------------------------------
@@ -96,13 +101,12 @@ class Sweep:
     """Tune-ins and tune-outs in the order of time, a tune-out before a tune-in of the same instant.
 
     ``events`` are packed ``unit << 1 | is_tune_in``, in 32 bits where they
-    fit. ``carried`` holds, before each block of them, how many listen, and the
-    sum of the units of the tune-ins less those of the tune-outs.
+    fit.
     """
 
     axis: Axis
     events: npt.NDArray[np.unsignedinteger[Any]]
-    carried: Ints
+    _made: dict[str, Ints] = field(default_factory=dict)
 
     @classmethod
     def of(cls, axis: Axis, starts: Ints, ends: Ints) -> Sweep:
@@ -118,11 +122,18 @@ class Sweep:
             ended <<= 1
             events[size + rows.start : size + rows.stop] = ended
         events.sort()
-        sums = np.zeros((-(-len(events) // BLOCK_ROWS) + 1, 2), dtype=np.int64)
-        for number, rows in enumerate(blocks(len(events)), start=1):
-            step, moved = _steps(events[rows])
-            sums[number] = step.sum(), moved.sum()
-        return cls(axis=axis, events=events, carried=np.cumsum(sums, axis=0))
+        return cls(axis=axis, events=events)
+
+    @property
+    def carried(self) -> Ints:
+        """Before each block: how many listen, and the units of the tune-ins less those of the tune-outs, summed."""
+        if "carried" not in self._made:
+            sums = np.zeros((-(-len(self.events) // BLOCK_ROWS) + 1, 2), dtype=np.int64)
+            for number, rows in enumerate(blocks(len(self.events)), start=1):
+                step, moved = _steps(self.events[rows])
+                sums[number] = step.sum(), moved.sum()
+            self._made["carried"] = np.cumsum(sums, axis=0)
+        return self._made["carried"]
 
     def tally(self, instants: Ints, *, with_peaks: bool = True) -> Tally:
         """What holds at these ascending instants. Without peaks, only where they are is looked."""
@@ -147,30 +158,28 @@ class Sweep:
     def _swept(self, marks: Ints, *, with_peaks: bool) -> tuple[Ints, Ints, Ints]:
         """After so many events each: how many listen, the sum of the units, and the best from mark to mark."""
         running, moved, best = np.zeros((3, len(marks)), dtype=np.int64)
-        number = int(marks[0]) // BLOCK_ROWS if len(marks) else 0
-        done = 0
+        number, done = int(marks[0]) // BLOCK_ROWS if len(marks) else 0, 0
+        before = self.carried[number] if number else np.zeros(2, dtype=np.int64)
         while done < len(marks):
             first = number * BLOCK_ROWS
             stop = min(first + BLOCK_ROWS, len(self.events))
             is_last = stop == len(self.events)
             reached = len(marks) if is_last else int(np.searchsorted(marks, stop))
             here = marks[done:reached] - first
-            step, units = _steps(self.events[first:stop])
-            state, sums = np.empty((2, stop - first + 1), dtype=np.int64)
-            state[0], sums[0] = self.carried[number]
-            np.cumsum(step, out=state[1:])
-            state[1:] += state[0]
-            np.cumsum(units, out=sums[1:])
-            sums[1:] += sums[0]
-            running[done:reached] = state[here]
-            moved[done:reached] = sums[here]
+            after = np.empty((2, stop - first + 1), dtype=np.int64)
+            after[:, 0] = before
+            after[0, 1:], after[1, 1:] = _steps(self.events[first:stop])
+            np.cumsum(after[0], out=after[0])
+            np.cumsum(after[1], out=after[1])
+            running[done:reached], moved[done:reached] = after[0, here], after[1, here]
             if with_peaks:
-                packed = (state[1:] << HALF_BITS) | np.arange(_LAST_PLACE - first, _LAST_PLACE - stop, -1)
+                packed = after[0, 1:] << HALF_BITS
+                packed |= np.arange(_LAST_PLACE - first, _LAST_PLACE - stop, -1)
                 _keep_best(best, packed, here, done)
-                number += 1
-            else:
-                number = int(marks[reached]) // BLOCK_ROWS if reached < len(marks) else number
-            done = reached
+            number, before, done = number + 1, after[:, -1], reached
+            if not with_peaks and done < len(marks) and marks[done] // BLOCK_ROWS > number:
+                number = int(marks[done]) // BLOCK_ROWS
+                before = self.carried[number]
         return running, moved, best
 
 
@@ -211,17 +220,23 @@ class Inside:
     ends: Ints | None
 
     @classmethod
-    def of(cls, axis: Axis, starts: Ints, lengths: Ints, length_bits: int) -> Inside:
-        """From starts and lengths in units."""
-        if axis.bits + length_bits <= WORD_BITS:
-            words = starts.astype(np.uint64)
-            words <<= np.uint64(length_bits)
-            words |= lengths.astype(np.uint64)
-            words.sort()
-            return cls(axis=axis, length_bits=length_bits, starts=words, ends=None)
-        order = order_of(starts)
-        starts = starts[order]
-        return cls(axis=axis, length_bits=length_bits, starts=starts, ends=starts + lengths[order])
+    def of(cls, axis: Axis, length_bits: int, pieces: Iterable[tuple[Ints, Ints]], most: int) -> Inside:
+        """From starts and lengths in units, ``most`` of them or fewer."""
+        if axis.bits + length_bits > WORD_BITS:
+            starts, lengths = (np.concatenate([np.empty(0, dtype=np.int64), *some]) for some in zip(*pieces, strict=True))
+            order = order_of(starts)
+            starts = starts[order]
+            return cls(axis=axis, length_bits=length_bits, starts=starts, ends=starts + lengths[order])
+        words = np.empty(most, dtype=np.uint64)  # what is not filled is never fetched
+        filled = 0
+        for starts, lengths in pieces:
+            some = words[filled : filled + len(starts)]
+            np.left_shift(starts.view(np.uint64), np.uint64(length_bits), out=some)
+            some |= lengths.view(np.uint64)
+            filled += len(starts)
+        words = words[:filled]
+        words.sort()
+        return cls(axis=axis, length_bits=length_bits, starts=words, ends=None)
 
     def count(self, begins_ms: Ints, stops_ms: Ints) -> Ints:
         """How many begin after each of ``begins_ms``, ascending, and end before its stop."""
