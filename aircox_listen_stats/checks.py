@@ -101,6 +101,28 @@ def check_callbacks(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register(TAG)
+def check_callback_journal(**kwargs: Any) -> list[CheckMessage]:
+    """W011: no journal of callbacks can be kept, so that a killed web process loses those that it answered."""
+    from .pipeline import journal
+
+    settings = _settings()
+    if settings is None or not settings.callback_tokens:
+        return []
+    trouble = journal.trouble(journal.folder(settings))
+    if not trouble:
+        return []
+    return [
+        Warning(
+            f"The folder of the callbacks' journals cannot be used: {trouble}. Callbacks then wait in memory "
+            "alone, and a process that is killed loses them.",
+            hint="Set JOURNAL_FOLDER to a folder that is the web processes' own (docs/sources/icecast.md). "
+            "Run this check as their account.",
+            id=_id("W011"),
+        )
+    ]
+
+
+@register(TAG)
 def check_time_zone(**kwargs: Any) -> list[CheckMessage]:
     """W007: the station's zone has no daylight saving, most likely nobody set it."""
     settings = _settings()

@@ -133,6 +133,8 @@ class Settings:
     settle_after_hours: float | None = None  # default: what the station's sources need
     minimum_cell: int = 0  # counts from 1 to one below it are left empty in CSV and JSON; pages show all
     callback_tokens: Mapping[str, str] = field(default_factory=dict)  # source -> token in its callback URL
+    journal_folder: str | Path | None = None  # default: in the account's home, by database
+    journal_fsync: bool = False  # answer a callback once it would survive a power cut
 
     @property
     def zone(self) -> zoneinfo.ZoneInfo:

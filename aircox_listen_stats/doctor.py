@@ -22,7 +22,7 @@ from .errors import ListenStatsError, SourceUnavailable
 from .fields import from_ms, to_ms
 from .models import Connection, Coverage, Inbox, Lease, MonitorWatch, SourceState, StaleWindow, Stream
 from .onair import aircox
-from .pipeline import lease, rows
+from .pipeline import journal, lease, rows
 from .pipeline.ingest import TOTALS
 from .sources import registry
 from .sources.base import PullSource, Report, Source
@@ -80,6 +80,7 @@ def examine(*, now_ms: int) -> Findings:
         ("sources", lambda: _sources(settings, now_ms)),
         ("collector", lambda: _collector(settings, now_ms)),
         ("backlog", lambda: _backlog(now_ms)),
+        ("callback journals", lambda: _journals(settings)),
         ("coverage", lambda: _coverage(now_ms)),
         ("listeners", lambda: _one_listener(now_ms)),
         ("monitor hook", lambda: _hook(settings, now_ms)),
@@ -329,21 +330,43 @@ def _backlog(now_ms: int) -> Findings:
             )
 
 
+def _journals(settings: conf.Settings) -> Findings:
+    if not settings.callback_tokens or journal.trouble(journal.folder(settings)):
+        return  # the checks have told it
+    found = journal.waiting()
+    if found.dead_bytes:
+        yield Finding(
+            grade=Grade.WARNING,
+            subject="callback journals",
+            text=f"{found.dead} of processes that ended wait, with {found.dead_bytes / 1000:.0f} kB of callbacks.",
+            mend="The collector takes them every few seconds. Does it run, on this machine and as this account?",
+        )
+    else:
+        yield Finding(grade=Grade.WELL, subject="callback journals", text=f"can be written; {found.living} in use.")
+
+
 def _coverage(now_ms: int) -> Findings:
     since_ms = now_ms - DAY_MS
     of_totals = {state.source for state in SourceState.objects.all() if TOTALS in state.cursor}
     for stream in Stream.objects.active():
         if stream.source in of_totals:
+            seconds = sum(
+                (min(to_ms(row.ended), now_ms) - max(to_ms(row.started), since_ms)) / 1000
+                for row in Coverage.objects.filter(stream=stream, totals_only=True, ended__gt=from_ms(since_ms))
+            )
             yield Finding(
                 grade=Grade.NOTE,
                 subject=f"stream {stream.slug}",
-                text="is known by totals alone: a live count, and no audience of any program.",
+                text="is known by totals alone: a live count, and no audience of any program. They were heard for "
+                f"{seconds / 3600:.1f} of the last 24 hours.",
                 mend="A source that tells listeners apart gives both: docs/sources.",
             )
             continue
         spans = [
             (max(to_ms(row.started), since_ms), min(to_ms(row.ended), now_ms))
-            for row in Coverage.objects.filter(stream=stream, ended__gt=from_ms(since_ms)).order_by("started")
+            for row in Coverage.objects.filter(stream=stream, totals_only=False, ended__gt=from_ms(since_ms)).order_by(
+                "started"
+            )
         ]
         if not spans:
             yield Finding(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+
 
 class ListenStatsError(Exception):
     """Base of every error that this app raises on purpose."""
@@ -28,3 +30,10 @@ class MalformedRecord(ListenStatsError):
 
 class AircoxMissing(ListenStatsError):
     """No aircox is installed, or not one that this app knows."""
+
+
+def place_of(error: BaseException) -> str:
+    """Kind and place of an error, without its text, which may hold anything."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"

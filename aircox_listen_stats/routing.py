@@ -13,6 +13,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import URLPattern, path, re_path
 
 from . import conf
+from .web.callbacks import callbacks_first
 from .web.consumers import CLOSE_UNKNOWN_STATION, LiveConsumer, StaffConsumer
 
 ASGIApplication = Callable[[Any, Any, Any], Awaitable[None]]
@@ -43,9 +44,9 @@ websocket_urlpatterns: list[URLPattern] = [
 
 
 def with_live(http: ASGIApplication, *more: URLPattern) -> ProtocolTypeRouter:
-    """An ASGI application: ``http`` for pages, ours and ``more`` for websockets.
+    """An ASGI application: ``http`` for pages, ours and ``more`` for websockets, callbacks before all of it.
 
     Websockets of any other path are refused, as an unknown page is.
     """
     routes = [*websocket_urlpatterns, *more, re_path("", _no_such_route)]
-    return ProtocolTypeRouter({"http": http, "websocket": URLRouter(routes)})
+    return ProtocolTypeRouter({"http": callbacks_first(http), "websocket": URLRouter(routes)})

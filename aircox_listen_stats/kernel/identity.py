@@ -6,7 +6,6 @@ as long as the secret lives and cannot be turned back without it.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import ipaddress
 import re
@@ -71,7 +70,7 @@ def listener_key(address: Address, secret: bytes) -> int:
     if not secret:
         raise ValueError("The secret is empty; expected random bytes, 32 of them or more.")
     told = f"{normalise_ip(address.ip)}\0{normalise_agent(address.agent)}".encode("utf-8", "surrogateescape")
-    digest = hmac.new(secret, told, hashlib.sha256).digest()
+    digest = hmac.digest(secret, told, "sha256")
     return int.from_bytes(digest[:8], "big") & _MASK_63
 
 

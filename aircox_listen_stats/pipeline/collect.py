@@ -12,7 +12,6 @@ import random
 import socket
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,13 +19,13 @@ from typing import Any
 
 from django.db import close_old_connections
 
-from ..errors import SourceUnavailable
+from ..errors import SourceUnavailable, place_of
 from ..fields import from_ms, to_ms
 from ..kernel.types import Layer
 from ..models import Audience, Inbox, SourceState, StaleWindow, Stream
 from ..onair.base import OnAirLog
 from ..sources.base import PullSource, Report, Source
-from . import inbox, lateness, lease, players, retention, rollup, streams, timeline, windows
+from . import inbox, journal, lateness, lease, players, retention, rollup, streams, timeline, windows
 from .ingest import Ingested, run_together, store
 from .live import Publisher
 
@@ -62,6 +61,7 @@ SETTLE_BACK_MS = 14 * DAY_MS
 """An airing that could not settle for two weeks is left to listen_stats_rebuild."""
 HEALTH_EVERY_MS = 60 * MS
 STREAMS_EVERY_MS = 5 * 60 * MS
+JOURNALS_EVERY_MS = 5 * MS
 PLAYERS_EVERY_MS = 2 * MS
 """Players that are a stream's source are in the live count after this long."""
 
@@ -162,6 +162,7 @@ class Collector:
     def _parts(self, now_ms: int) -> Iterator[Callable[[], object]]:
         """The works of one step, in their order."""
         yield lambda: self._keep_streams(now_ms)
+        yield lambda: self._take_journals(now_ms)
         yield lambda: self._hear_players(now_ms)
         for ear in self.ears.values():
             yield lambda ear=ear: self._guard(f"source {ear.name}", lambda: self._hear(ear, now_ms))
@@ -176,6 +177,11 @@ class Collector:
     def _hear_players(self, now_ms: int) -> None:
         if self._due.is_due("web players", PLAYERS_EVERY_MS, now_ms):
             self._guard("web players", lambda: players.refresh(self.onair, now_ms=now_ms))
+
+    def _take_journals(self, now_ms: int) -> None:
+        """Takes the callbacks that killed web processes left."""
+        if self._due.is_due("journals", JOURNALS_EVERY_MS, now_ms):
+            self._guard("callback journals", journal.adopt)
 
     def _keep_streams(self, now_ms: int) -> None:
         if self._due.is_due("streams", STREAMS_EVERY_MS, now_ms) and not self._guard("streams", self._sync_streams):
@@ -210,7 +216,7 @@ class Collector:
             log.warning("Collector %s lost the lease while it worked; nothing of it was written.", self.holder)
             return False
         except Exception as error:  # noqa: BLE001 - the collect loop: nothing may stop the others
-            trouble = _place(error)
+            trouble = place_of(error)
             if self._trouble.get(what) != trouble:
                 log.error("Trouble with the %s: %s. It goes on with the rest and tries again.", what, trouble)
             self._trouble[what] = trouble
@@ -325,7 +331,7 @@ class Collector:
 
     def _note_failure(self, ear: _Ear, error: BaseException, now_ms: int) -> None:
         # Sources word their own troubles without addresses; of any other error the kind is told alone.
-        told = str(error) if isinstance(error, SourceUnavailable) else f"{_place(error)}."
+        told = str(error) if isinstance(error, SourceUnavailable) else f"{place_of(error)}."
         if ear.failures == 1:
             log.warning("Source %s cannot be heard: %s Nobody is taken to have left.", ear.name, told)
         columns = {"failed": from_ms(now_ms), "failures": ear.failures, "error": told[:255]}
@@ -403,13 +409,6 @@ def _unsettled(station_id: int, now_ms: int) -> list[tuple[int, int]]:
 
 def _monotonic_ms() -> int:
     return time.monotonic_ns() // 1_000_000
-
-
-def _place(error: BaseException) -> str:
-    """Kind and place of an error, without its text, which may hold anything."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{where}"
 
 
 def _interval(source: Source) -> float:

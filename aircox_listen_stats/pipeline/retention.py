@@ -14,6 +14,7 @@ from ..models import (
     Connection,
     DeadLetter,
     Inbox,
+    JournalPosition,
     Lease,
     MonitorWatch,
     OnAirChange,
@@ -98,6 +99,8 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
             events=events.count(),
             dead_letters=letters.count(),
         )
+    # A crash between the deletion of a journal and that of its row leaves the row.
+    JournalPosition.objects.filter(changed__lt=sessions_ms).delete()
     lapsed = _lapse(connections_ms)
     _remember_horizon(sessions_ms, now_ms)
     player_events, plays = players.prune(**of_players)

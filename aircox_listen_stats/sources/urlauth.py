@@ -42,8 +42,9 @@ MAX_FIELDS = 64
 MAX_DURATION_SECONDS = 366 * 24 * 3600
 """A socket older than a year is a broken counter."""
 
-_DROPPED = frozenset({b"pass", b"user"})
 _FORWARDED = "ClientHeader.x-forwarded-for"
+_READ = {name.encode(): name for name in ("action", "mount", "client", "duration", "ip", "agent", _FORWARDED)}
+"""The fields that are looked at. All others are dropped unread, a listener's name and password among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,11 +192,14 @@ def _fields(body: bytes) -> dict[str, str]:
     form: dict[str, str] = {}
     for pair in pairs:
         name, _, value = pair.partition(b"=")
-        name = unquote_to_bytes(name.replace(b"+", b" "))
-        if name.lower() in _DROPPED:
+        known = _READ.get(name)
+        if known is None and b"%" in name:
+            known = _READ.get(unquote_to_bytes(name))
+        if known is None or known in form:
             continue
-        raw = unquote_to_bytes(value.replace(b"+", b" "))
-        form.setdefault(_decoded(name), _decoded(raw))
+        if b"+" in value:
+            value = value.replace(b"+", b" ")
+        form[known] = _decoded(unquote_to_bytes(value) if b"%" in value else value)
     return form
 
 
@@ -235,6 +239,8 @@ def _ip(form: Mapping[str, str], trusted_proxies: Sequence[str]) -> tuple[str, b
     peer = _address(form.get("ip", ""))
     if peer is None:
         raise MalformedRecord("ip", "A callback without an address.")
+    if not trusted_proxies:
+        return str(peer), True
     return beyond_proxies(str(peer), form.get(_FORWARDED, ""), trusted_proxies)
 
 

@@ -6,74 +6,75 @@ answer of this module carries that header: to a wrong token, to a body that
 makes no sense, and when anything of ours is broken. What is wrong shows in
 the figures and in the checks, never at the listeners.
 
-What is heard waits in this process's memory for a fraction of a second, until
-a thread of its own has forgotten the addresses and written what is left into
-the Inbox. Callbacks that wait when the process is killed are lost; the poll of
-the same server, where there is one, makes up for them.
+Three doors, one judgement: :func:`callbacks_first` answers before Django does,
+in an ASGI application; :class:`CallbacksFirst` before any other middleware;
+:func:`callback` is the view behind both. No database and no network is touched
+before the answer; what was heard is in this process's journal by then (see
+``buffer``).
 """
 
 from __future__ import annotations
 
-import atexit
+import asyncio
+import functools
 import hmac
 import logging
-import os
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.db import connection
+from django.conf import settings as django_settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import resolve
 from django.views.decorators.csrf import csrf_exempt
 
 from .. import conf
-from ..errors import MalformedRecord
-from ..fields import from_ms
-from ..models import Inbox
-from ..pipeline import recognise, secrets
+from ..errors import MalformedRecord, place_of
 from ..sources import registry, urlauth
+from .buffer import Arrived, buffer
 
-__all__ = ["Buffer", "CallbacksFirst", "buffer", "callback"]
+__all__ = ["CallbacksFirst", "callback", "callbacks_first"]
 
 log = logging.getLogger(__name__)
 
 ADMIT = {"icecast-auth-user": "1"}
 
-MS = 1000
+BODY_SECONDS = 5.0
+"""How long the rest of a body is waited for. Icecast sends it with the head, and gives up after 15 s."""
 
-MAX_WAITING = 20_000
-"""Callbacks kept while the database cannot be written: 5 MB, some minutes of a large station."""
+KNOWN_PATHS = 64
+"""A station has a source or two; with the paths of those who guess, the oldest is forgotten."""
 
-BATCH = 500
-"""Rows in one statement; SQLite's limit of variables is kept by Django."""
-
-FLUSH_SECONDS = 0.2
-"""How long a callback waits for others to share its transaction."""
-
-RETRY_SECONDS = 2.0
-"""How long the writer leaves a database alone that refused it."""
-
-LAST_FLUSH_SECONDS = 2.0
-"""How long the end of the process waits for the writer."""
+ASGIApplication = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 @csrf_exempt
 def callback(request: HttpRequest, source: str, token: str) -> HttpResponse:
-    """Takes one callback: 200, 400, 404, 405, 413 or 500, and always the header that admits.
-
-    No database, no file and no network is touched before the answer.
-    """
+    """Takes one callback: 200, 400, 404, 405, 413 or 500, and always the header that admits."""
     try:
-        return _answered(request, source, token, now_ms=time.time_ns() // 1_000_000)
-    except Exception:  # whatever of ours is broken, the listener is admitted
-        log.exception("A callback could not be taken; its listener was admitted.")
-        return _refused(500)
+        status, arrived = _judged_request(request, source, token)
+        if arrived is not None:
+            buffer.keep(arrived)
+        return _answer(status)
+    except Exception as error:  # noqa: BLE001 - whatever of ours is broken, the listener is admitted
+        return _answer(_broken(error))
+
+
+async def _callback(request: HttpRequest, source: str, token: str) -> HttpResponse:
+    """The view for an event loop, which must not wait."""
+    try:
+        status, arrived = _judged_request(request, source, token)
+        if arrived is not None:
+            await buffer.keep_waiting(arrived)
+        return _answer(status)
+    except Exception as error:  # noqa: BLE001 - as above
+        return _answer(_broken(error))
+
+
+def _broken(error: Exception) -> int:
+    log.error("A callback could not be taken (%s); its listener was admitted.", place_of(error))
+    return 500
 
 
 class CallbacksFirst:
@@ -97,175 +98,142 @@ class CallbacksFirst:
         found = _resolved(request.path_info)
         if found is None:
             return self.get_response(request)
-        answer = callback(request, **found)
-        return _ready(answer) if self.is_async else answer
+        return _callback(request, *found) if self.is_async else callback(request, *found)
 
 
-async def _ready(answer: HttpResponse) -> HttpResponse:
-    return answer
+def callbacks_first(http: ASGIApplication) -> ASGIApplication:
+    """``http``, with callbacks answered in front of it: some ten times as many as behind Django's handler."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        found = _resolved(_path_info(scope)) if scope["type"] == "http" else None
+        if found is None:
+            await http(scope, receive, send)
+            return
+        try:
+            status = await _taken(scope, receive, *found)
+        except _Gone:
+            return
+        except Exception as error:  # noqa: BLE001 - whatever of ours is broken, the listener is admitted
+            status = _broken(error)
+        await send({"type": "http.response.start", "status": status, "headers": _HEADERS})
+        await send({"type": "http.response.body", "body": b""})
+
+    return application
 
 
-def _resolved(path: str) -> dict[str, Any] | None:
-    """The view's arguments where ``path`` is a callback's; None for any other page, and any failure."""
-    if "/callback/" not in path:
-        return None
+_HEADERS = [*((name.encode(), value.encode()) for name, value in ADMIT.items()), (b"content-length", b"0")]
+
+
+class _Gone(Exception):
+    """Whoever called did not wait for the answer."""
+
+
+async def _taken(scope: Any, receive: Any, source: str, token: str) -> int:
+    """The status of the answer to a callback; what it told is kept."""
+    status = _refusal(source, token, scope["method"])
+    if status:
+        return status
     try:
-        match = resolve(path)
+        body = await _body(receive)
+    except TimeoutError:
+        return 408
+    status, arrived = _judged(source, body)
+    if arrived is not None:
+        await buffer.keep_waiting(arrived)
+    return status
+
+
+async def _body(receive: Any) -> bytes:
+    """The body, as far as it is looked at: of one that is too long, more than MAX_BODY_BYTES.
+
+    Raises TimeoutError where the rest does not come.
+    """
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise _Gone
+    body = message.get("body", b"")
+    if not message.get("more_body", False):
+        return body
+    parts = [body]
+    async with asyncio.timeout(BODY_SECONDS):  # dearer than all the rest: for those that need it
+        while message.get("more_body", False) and sum(map(len, parts)) <= urlauth.MAX_BODY_BYTES:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            parts.append(message.get("body", b""))
+    return b"".join(parts)
+
+
+def _path_info(scope: Any) -> str:
+    """The path below the prefix that the server took off, as Django reckons it."""
+    root = django_settings.FORCE_SCRIPT_NAME or scope.get("root_path", "")
+    return scope["path"].removeprefix(root) if root else scope["path"]
+
+
+def _resolved(path: str) -> tuple[str, str] | None:
+    """Source and token where ``path`` is a callback's; None for any other page, and any failure."""
+    return _lookup(path, django_settings.ROOT_URLCONF) if "/callback/" in path else None
+
+
+@functools.lru_cache(maxsize=KNOWN_PATHS)
+def _lookup(path: str, urlconf: str) -> tuple[str, str] | None:
+    try:
+        match = resolve(path, urlconf)
     except Exception:  # noqa: BLE001 - a broken URL configuration is for Django to tell
         return None
-    return dict(match.kwargs) if match.func is callback else None
+    return (match.kwargs["source"], match.kwargs["token"]) if match.func is callback else None
 
 
-def _refused(status: int) -> HttpResponse:
-    """An answer that admits all the same, and that Django does not log: its path holds the token."""
+def _answer(status: int) -> HttpResponse:
+    """An answer that admits, and that Django does not log: its path holds the token."""
     response = HttpResponse(status=status, headers=ADMIT)
     response._has_been_logged = True
     return response
 
 
-def _answered(request: HttpRequest, source: str, token: str, *, now_ms: int) -> HttpResponse:
-    settings = conf.get()
-    expected = settings.callback_tokens.get(source, "")
-    if not expected or not hmac.compare_digest(expected.encode(), token.encode()):
-        return _refused(404)
-    if request.method != "POST":
-        return _refused(405)
+def _judged_request(request: HttpRequest, source: str, token: str) -> tuple[int, Arrived | None]:
+    status = _refusal(source, token, request.method or "")
+    if status:
+        return status, None
     if int(request.META.get("CONTENT_LENGTH") or 0) > urlauth.MAX_BODY_BYTES:
-        return _refused(413)
+        return 413, None
+    return _judged(source, request.body)
+
+
+def _refusal(source: str, token: str, method: str) -> int:
+    """404 for a wrong token, 405 for what is no POST, else 0: then the body is worth reading."""
+    expected = conf.get().callback_tokens.get(source, "")
+    if not expected or not hmac.compare_digest(expected.encode(), token.encode("utf-8", "surrogatepass")):
+        return 404
+    return 0 if method == "POST" else 405
+
+
+def _judged(source: str, body: bytes) -> tuple[int, Arrived | None]:
+    """The status of the answer, and what is to be kept of a listener on one of our streams."""
+    received_ms = time.time_ns() // 1_000_000
+    settings = conf.get()
+    if len(body) > urlauth.MAX_BODY_BYTES:
+        return 413, None
     try:
-        event = urlauth.parse_body(request.body, trusted_proxies=settings.trusted_proxies)
+        event = urlauth.parse_body(body, trusted_proxies=settings.trusted_proxies)
     except MalformedRecord as error:
         log.warning("A callback for source %r was refused: %s.", source, error.reason)
-        return _refused(400)
-    stream = registry.mounts(settings, source).get(event.mount)
-    if event.is_listener and stream is not None:
-        buffer.put(Waiting(source=source, stream=stream, received_ms=now_ms, event=event))
-    return HttpResponse(headers=ADMIT)
+        return 400, None
+    stream = _streams(settings, source).get(event.mount)
+    if not event.is_listener or stream is None:
+        return 200, None
+    return 200, Arrived(source=source, stream=stream, received_ms=received_ms, event=event)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """A callback that was answered and is not yet written. Holds an address: memory only."""
-
-    source: str
-    stream: str
-    received_ms: int
-    event: urlauth.AuthEvent
+_mounts: tuple[conf.Settings | None, dict[str, Mapping[str, str]]] = (None, {})
 
 
-class Buffer:
-    """Callbacks on their way to the Inbox: bounded, in order, written by one thread of the process."""
-
-    def __init__(self, *, limit: int = MAX_WAITING) -> None:
-        self.limit = limit
-        self.dropped = 0
-        self._waiting: deque[Waiting] = deque()
-        self._lock = threading.Lock()
-        self._flushing = threading.Lock()
-        self._filled = threading.Event()
-        self._writer: threading.Thread | None = None
-        self._writer_pid = 0
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def put(self, one: Waiting) -> None:
-        """Takes a callback; the oldest one is dropped where the buffer is full. Never waits."""
-        with self._lock:
-            if len(self._waiting) >= self.limit:
-                self._waiting.popleft()
-                self.dropped += 1
-                if self.dropped in (1, 10, 100) or self.dropped % MS == 0:
-                    log.error("%d callbacks were dropped: the database takes none.", self.dropped)
-            self._waiting.append(one)
-        self._filled.set()
-        self._see_to_writer()
-
-    def flush(self) -> int:
-        """Writes all that waits, in order; how many rows. What cannot be written goes on waiting."""
-        written = 0
-        with self._flushing:
-            while True:
-                with self._lock:
-                    batch = list(islice(self._waiting, BATCH))
-                if not batch:
-                    return written
-                Inbox.objects.bulk_create([_row(one) for one in batch])
-                with self._lock:
-                    # Those that were dropped meanwhile were the oldest: the first of this batch.
-                    for one in batch:
-                        if self._waiting and self._waiting[0] is one:
-                            self._waiting.popleft()
-                written += len(batch)
-
-    def clear(self) -> None:
-        """Forgets all that waits (tests)."""
-        with self._lock:
-            self._waiting.clear()
-
-    def begin_anew(self) -> None:
-        """In the child of a fork: the parent keeps what waits, and its locks are nobody's here."""
-        self.__init__(limit=self.limit)  # type: ignore[misc]
-
-    def _see_to_writer(self) -> None:
-        """Starts the writer: once in each process, anew after a fork or a death."""
-        if self._writer is not None and self._writer_pid == os.getpid() and self._writer.is_alive():
-            return
-        with self._lock:
-            if self._writer is None or self._writer_pid != os.getpid() or not self._writer.is_alive():
-                self._writer = threading.Thread(target=self._write_on, name="listen-stats-callbacks", daemon=True)
-                self._writer_pid = os.getpid()
-                self._writer.start()
-
-    def _write_on(self) -> None:
-        while True:
-            self._filled.wait()
-            self._filled.clear()
-            time.sleep(FLUSH_SECONDS)
-            try:
-                self.flush()
-            except Exception as error:  # noqa: BLE001 - the writer goes on when the database is back
-                # Not the error's text: it may quote a row.
-                log.warning("Callbacks wait in memory: the Inbox cannot be written (%s).", type(error).__name__)
-                time.sleep(RETRY_SECONDS)
-                self._filled.set()
-            finally:
-                connection.close()
-
-
-def _row(one: Waiting) -> Inbox:
-    """The Inbox row of a callback. This is where its address ends."""
-    mark = recognise.mark(one.event.address, secrets.current(one.received_ms))
-    return Inbox(
-        source=one.source,
-        received=from_ms(one.received_ms),
-        payload=urlauth.payload_of(one.event, stream=one.stream, mark=mark),
-    )
-
-
-buffer = Buffer()
-os.register_at_fork(after_in_child=buffer.begin_anew)
-
-
-@atexit.register
-def _flush_at_the_end() -> None:
-    """Writes what still waits when the process ends in an orderly way, within a time limit."""
-    if not len(buffer):
-        return
-    last = threading.Thread(target=_flush_quietly, daemon=True)
-    last.start()
-    last.join(LAST_FLUSH_SECONDS)
-
-
-def _flush_quietly() -> None:
-    try:
-        buffer.flush()
-    except Exception as error:  # noqa: BLE001 - the process is ending
-        log.warning("%d callbacks were lost at the end (%s).", len(buffer), type(error).__name__)
-    finally:
-        connection.close()
-
-
-def status() -> Mapping[str, Any]:
-    """How many callbacks wait in this process and how many were dropped."""
-    return {"waiting": len(buffer), "dropped": buffer.dropped}
+def _streams(settings: conf.Settings, source: str) -> Mapping[str, str]:
+    """mount -> slug of the source's streams, made once for these settings."""
+    global _mounts
+    if _mounts[0] is not settings:
+        _mounts = (settings, {})
+    known = _mounts[1]
+    if source not in known:
+        known[source] = registry.mounts(settings, source)
+    return known[source]

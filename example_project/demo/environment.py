@@ -76,6 +76,7 @@ def settings() -> dict[str, object]:
             "radio-low": {"source": "icecast", "mount": MOUNTS["radio-low"], "title": "MP3 64 kbit/s"},
         },
         "CALLBACK_TOKENS": {"icecast": os.environ.get(PREFIX + "CALLBACK_TOKEN", "")},
+        "JOURNAL_FOLDER": str(folder() / "journals"),
         "COUNTRY_DATABASE": str(folder() / COUNTRIES),
         "MONITOR_HOOK": True,
         "LIVE": {"stale_seconds": 30},

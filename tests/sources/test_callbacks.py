@@ -1,26 +1,23 @@
-"""The callback view: it admits every listener, whatever is broken, and writes no address."""
+"""Callbacks at each of their doors: every listener is admitted, whatever is broken, and no address is written."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-import os
-import statistics
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
-from django.db import DatabaseError
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 
 from aircox_listen_stats.fields import to_ms
 from aircox_listen_stats.models import Inbox
-from aircox_listen_stats.pipeline import recognise
 from aircox_listen_stats.sources import urlauth
 from aircox_listen_stats.web import callbacks
+from aircox_listen_stats.web.buffer import Buffer
 from tests.sources.recording import rows
 
 STATION = {
@@ -36,13 +33,14 @@ ADD = b"action=listener_add&client=54&mount=%2flive%2emp3&user=&pass=&ip=192%2e0
 
 
 @pytest.fixture(autouse=True)
-def quiet_buffer(monkeypatch: pytest.MonkeyPatch) -> Iterator[callbacks.Buffer]:
-    """A buffer of the test's own whose writer does not run by itself."""
-    buffer = callbacks.Buffer(limit=1000)
-    monkeypatch.setattr(buffer, "_see_to_writer", lambda: None)
+def quiet_buffer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Buffer]:
+    """A buffer of the test's own whose threads do not run, so that no answer waits for them."""
+    buffer = Buffer(limit=1000, patience_seconds=0)
+    monkeypatch.setattr(buffer, "_see_to_threads", lambda: None)
     monkeypatch.setattr(callbacks, "buffer", buffer)
-    with override_settings(AIRCOX_LISTEN_STATS=STATION):
+    with override_settings(AIRCOX_LISTEN_STATS={**STATION, "JOURNAL_FOLDER": tmp_path / "journals"}):
         yield buffer
+    buffer.journal.let_go()
 
 
 def post(body: bytes, *, source: str = "icecast", token: str = "t0k3n", method: str = "POST", **more: Any) -> Any:
@@ -55,7 +53,7 @@ def admits(response: Any) -> bool:
 
 
 @pytest.mark.django_db
-def test_every_recorded_callback_is_admitted_and_listeners_reach_the_inbox(quiet_buffer: callbacks.Buffer) -> None:
+def test_every_recorded_callback_is_admitted_and_listeners_reach_the_inbox(quiet_buffer: Buffer) -> None:
     recorded = rows("url_auth.jsonl")
     for row in recorded:
         response = post(row["raw_body"].encode())
@@ -78,7 +76,7 @@ def test_every_recorded_callback_is_admitted_and_listeners_reach_the_inbox(quiet
 
 
 @pytest.mark.django_db
-def test_an_inbox_row_becomes_the_observation_of_its_callback(quiet_buffer: callbacks.Buffer) -> None:
+def test_an_inbox_row_becomes_the_observation_of_its_callback(quiet_buffer: Buffer) -> None:
     post(ADD)
     quiet_buffer.flush()
     row = Inbox.objects.get()
@@ -103,7 +101,7 @@ def test_an_inbox_row_becomes_the_observation_of_its_callback(quiet_buffer: call
     ],
 )
 def test_whatever_is_wrong_with_a_callback_its_listener_is_admitted(
-    given: dict[str, Any], status: int, quiet_buffer: callbacks.Buffer
+    given: dict[str, Any], status: int, quiet_buffer: Buffer
 ) -> None:
     response = post(**{"body": ADD, **given})
     assert response.status_code == status
@@ -138,7 +136,7 @@ def test_a_refusal_logs_neither_token_nor_address(caplog: pytest.LogCaptureFixtu
     assert "192" not in caplog.text
 
 
-def test_the_middleware_answers_before_one_that_needs_the_database(quiet_buffer: callbacks.Buffer) -> None:
+def test_the_middleware_answers_before_one_that_needs_the_database(quiet_buffer: Buffer) -> None:
     """aircox's asks for the station of every request; any query would fail this test."""
     with override_settings(**FIRST):
         client = Client()
@@ -148,7 +146,7 @@ def test_the_middleware_answers_before_one_that_needs_the_database(quiet_buffer:
             client.get("/callback/")
 
 
-async def test_the_middleware_answers_under_asgi(quiet_buffer: callbacks.Buffer) -> None:
+async def test_the_middleware_answers_under_asgi(quiet_buffer: Buffer) -> None:
     with override_settings(**FIRST):
         response = await AsyncClient().post("/callback/icecast/t0k3n/", data=ADD.decode(), content_type=FORM)
     assert admits(response)
@@ -160,91 +158,130 @@ def test_no_database_is_touched_before_the_answer() -> None:
     assert admits(post(ADD))
 
 
-@pytest.mark.django_db
-def test_what_cannot_be_written_waits_in_order(quiet_buffer: callbacks.Buffer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for client in range(3):
-        post(ADD.replace(b"client=54", b"client=%d" % client))
-    with monkeypatch.context() as broken:
-        broken.setattr(Inbox.objects, "bulk_create", _raise(DatabaseError("locked")))
-        with pytest.raises(DatabaseError):
-            quiet_buffer.flush()
-    with monkeypatch.context() as broken:
-        broken.setattr(recognise, "mark", _raise(DatabaseError("no secrets")))
-        with pytest.raises(DatabaseError):
-            quiet_buffer.flush()
-    assert len(quiet_buffer) == 3
-    assert quiet_buffer.flush() == 3
-    assert [one.payload["client"] for one in Inbox.objects.order_by("pk")] == ["0", "1", "2"]
+# The raw ASGI door --------------------------------------------------------------
 
 
-def _raise(error: Exception) -> Any:
+async def untouched(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError(f"Django was asked for {scope['path']}")
+
+
+async def ask(*parts: bytes, path: str = "/callback/icecast/t0k3n/", leaves: bool = False, **more: Any) -> Any:
+    """Status and headers of the raw ASGI door's answer; None where it gives none."""
+    waiting = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+    waiting[-1]["more_body"] = leaves
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return waiting.pop(0) if waiting else {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "path": path, "method": "POST", "root_path": "", **more}
+    with override_settings(ROOT_URLCONF=FIRST["ROOT_URLCONF"]):
+        await callbacks.callbacks_first(more.pop("http", untouched))(scope, receive, send)
+    return (sent[0]["status"], dict(sent[0]["headers"])) if sent else None
+
+
+@pytest.mark.parametrize(
+    ("parts", "more", "status"),
+    [
+        ((ADD,), {}, 200),
+        ((ADD[:20], b"", ADD[20:]), {}, 200),
+        ((ADD,), {"path": "/radio/callback/icecast/t0k3n/", "root_path": "/radio"}, 200),
+        ((ADD,), {"path": "/callback/icecast/wrong/"}, 404),
+        ((ADD,), {"path": "/callback/icecast/t0k3n\udcff/"}, 404),
+        ((ADD,), {"path": "/callback/other/t0k3n/"}, 404),
+        ((ADD,), {"method": "GET"}, 405),
+        ((b"rubbish",), {}, 400),
+        ((b"",), {}, 400),
+        ((b"x" * (urlauth.MAX_BODY_BYTES + 1),), {}, 413),
+        ((b"x" * 40_000, b"x" * 40_000), {}, 413),
+    ],
+)
+async def test_the_raw_door_admits_whatever_it_answers(
+    parts: tuple[bytes, ...], more: dict[str, Any], status: int, quiet_buffer: Buffer
+) -> None:
+    answered, headers = await ask(*parts, **more)
+    assert (answered, headers[b"icecast-auth-user"]) == (status, b"1")
+    assert len(quiet_buffer) == (status == 200)
+
+
+async def test_the_raw_door_reads_no_more_than_it_must(quiet_buffer: Buffer) -> None:
+    """A body without an end is not collected: 200 parts of 1 kB wait, and 65 are taken."""
+    taken = 0
+
+    async def receive() -> Any:
+        nonlocal taken
+        taken += 1
+        return {"type": "http.request", "body": bytes(1024), "more_body": taken < 200}
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/callback/icecast/t0k3n/", "method": "POST"}
+    with override_settings(ROOT_URLCONF=FIRST["ROOT_URLCONF"]):
+        await callbacks.callbacks_first(untouched)(scope, receive, send)
+    assert sent[0]["status"] == 413
+    assert taken == urlauth.MAX_BODY_BYTES // 1024 + 1
+
+
+async def test_a_body_that_does_not_come_is_answered(monkeypatch: pytest.MonkeyPatch, quiet_buffer: Buffer) -> None:
+    monkeypatch.setattr(callbacks, "BODY_SECONDS", 0.01)
+
+    async def endless() -> Any:
+        if asked:
+            await asyncio.sleep(60)
+        asked.append(1)
+        return {"type": "http.request", "body": ADD[:5], "more_body": True}
+
+    asked: list[int] = []
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/callback/icecast/t0k3n/", "method": "POST"}
+    with override_settings(ROOT_URLCONF=FIRST["ROOT_URLCONF"]):
+        await callbacks.callbacks_first(untouched)(scope, endless, send)
+    assert (sent[0]["status"], dict(sent[0]["headers"])[b"icecast-auth-user"]) == (408, b"1")
+
+
+async def test_who_leaves_before_the_end_gets_no_answer(quiet_buffer: Buffer) -> None:
+    assert await ask(ADD[:5], leaves=True) is None
+    assert len(quiet_buffer) == 0
+
+
+async def test_a_broken_door_admits(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(urlauth, "parse_body", _raise(ValueError("192.0.2.7")))
+    status, headers = await ask(ADD)
+    assert (status, headers[b"icecast-auth-user"]) == (500, b"1")
+    assert "could not be taken (ValueError in " in caplog.text
+    assert "192" not in caplog.text
+
+
+async def test_all_other_pages_go_to_django() -> None:
+    seen = []
+
+    async def http(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["path"])
+
+    for path in ("/", "/audience/programs/", "/callback/", "/callback/icecast/", "/x/callback/icecast/t0k3n/"):
+        await ask(b"", path=path, http=http)
+    assert len(seen) == 5
+
+
+def _raise(error: Exception) -> Callable[..., Any]:
     def fail(*args: Any, **kwargs: Any) -> Any:
         raise error
 
     return fail
 
 
-@pytest.mark.django_db
-def test_a_full_buffer_drops_the_oldest_and_counts_it(
-    quiet_buffer: callbacks.Buffer, caplog: pytest.LogCaptureFixture
-) -> None:
-    for client in range(1003):
-        post(ADD.replace(b"client=54", b"client=%d" % client))
-    assert (len(quiet_buffer), quiet_buffer.dropped) == (1000, 3)
-    assert "dropped" in caplog.text
-    quiet_buffer.flush()
-    assert Inbox.objects.earliest("pk").payload["client"] == "3"
-
-
-@pytest.mark.django_db(transaction=True)
-def test_the_writer_writes_by_itself_and_goes_on_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    buffer = callbacks.Buffer()
-    monkeypatch.setattr(callbacks, "buffer", buffer)
-    monkeypatch.setattr(callbacks, "FLUSH_SECONDS", 0.01)
-    monkeypatch.setattr(callbacks, "RETRY_SECONDS", 0.05)
-    fails = [DatabaseError("locked"), DatabaseError("locked")]
-    write = Inbox.objects.bulk_create
-
-    def sometimes(*args: Any, **kwargs: Any) -> Any:
-        if fails:
-            raise fails.pop()
-        return write(*args, **kwargs)
-
-    monkeypatch.setattr(Inbox.objects, "bulk_create", sometimes)
-    post(ADD)
-    until = time.monotonic() + 10
-    while time.monotonic() < until and not (len(buffer) == 0 and Inbox.objects.exists()):
-        time.sleep(0.02)
-    assert Inbox.objects.count() == 1
-    assert not fails
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_locked_database_does_not_delay_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    buffer = callbacks.Buffer()
-    monkeypatch.setattr(callbacks, "buffer", buffer)
-    monkeypatch.setattr(callbacks, "FLUSH_SECONDS", 0.0)
-    release = threading.Event()
-    monkeypatch.setattr(Inbox.objects, "bulk_create", lambda rows: release.wait(20))
-    try:
-        took = []
-        for _ in range(300):
-            begun = time.perf_counter()
-            assert admits(post(ADD))
-            took.append(time.perf_counter() - begun)
-        median_ms, worst_ms = statistics.median(took) * 1e3, max(took) * 1e3
-        print(f"\nCallback behind a locked database: median {median_ms:.2f} ms, worst {worst_ms:.1f} ms")
-        assert statistics.median(took) < 0.01
-        assert len(buffer) == 300
-    finally:
-        release.set()
-
-
-def test_a_fork_begins_with_an_empty_buffer() -> None:
-    buffer = callbacks.Buffer()
-    buffer._waiting.append(object())  # type: ignore[arg-type]
-    buffer._lock.acquire()
-    buffer.begin_anew()
-    assert len(buffer) == 0
-    assert buffer._lock.acquire(blocking=False)
-    assert buffer._writer_pid != os.getpid()
+def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    monkeypatch.setattr(callbacks.hmac, "compare_digest", lambda *pair: compared.append(pair) or False)
+    assert post(ADD).status_code == 404
+    assert compared == [(b"t0k3n", b"t0k3n")]
