@@ -11,8 +11,11 @@ from . import rows
 from .stitching import Window
 
 
-def extend_coverage(heard: Iterable[Window], *, join_ms: int) -> list[Window]:
+def extend_coverage(heard: Iterable[Window], *, join_ms: int, totals_only: bool = False) -> list[Window]:
     """Stores the stretches ``(stream id, start, end)``; the windows where they filled a hole.
+
+    ``totals_only``: how many listened was heard, and nobody apart. Such stretches stand by themselves: of the
+    audience of an airing they know nothing.
 
     Stretches at most ``join_ms`` apart become one row. Going on where the last
     one ended fills no hole: whatever is on air now is computed anew anyway.
@@ -23,21 +26,23 @@ def extend_coverage(heard: Iterable[Window], *, join_ms: int) -> list[Window]:
     filled: list[Window] = []
     for stream_id, spans in by_stream.items():
         for start_ms, end_ms in sorted(spans):
-            if _extend(stream_id, start_ms, end_ms, join_ms):
+            if _extend(stream_id, start_ms, end_ms, join_ms, totals_only):
                 filled.append((stream_id, start_ms, end_ms))
     return filled
 
 
-def _extend(stream_id: int, start_ms: int, end_ms: int, join_ms: int) -> bool:
+def _extend(stream_id: int, start_ms: int, end_ms: int, join_ms: int, totals_only: bool) -> bool:
     """Did the stretch do anything but prolong the row that it meets?"""
     name = rows.table(Coverage)
     meeting = rows.fetch(
         f"SELECT id, started, ended FROM {name} WHERE stream_id = %s AND ended >= %s AND started <= %s"
-        " ORDER BY started",
+        f" AND {'' if totals_only else 'NOT '}totals_only ORDER BY started",
         [stream_id, start_ms - join_ms, end_ms + join_ms],
     )
     if not meeting:
-        Coverage.objects.create(stream_id=stream_id, started=from_ms(start_ms), ended=from_ms(end_ms))
+        Coverage.objects.create(
+            stream_id=stream_id, started=from_ms(start_ms), ended=from_ms(end_ms), totals_only=totals_only
+        )
         return True
     keep, known_start_ms, known_end_ms = meeting[0]
     from_start_ms = min(known_start_ms, start_ms)

@@ -186,8 +186,7 @@ class _Ingest:
         self._write(changed, new)
         stitched = stitching.restitch(self.touched, gap_ms=self.gap_ms)
         heard = [one for one in self.report.heard if one.stream in self.streams]
-        # Totals are no sessions: an airing of that hour has no audience that is known, and must not show 0.
-        fresh = self._cover(heard if self.report.totals is None else (), join_ms)
+        fresh = self._cover(heard, join_ms)
         stations = mark_stale_windows([*stitched.windows, *fresh])
         self._finish(heard)
         return Ingested(
@@ -462,11 +461,15 @@ class _Ingest:
         Connection.objects.bulk_create([_row(self.report.source, one) for one in new], batch_size=500)
 
     def _cover(self, heard: Sequence[Heard], join_ms: int) -> list[stitching.Window]:
-        """Windows whose coverage changed otherwise than by going on."""
-        return extend_coverage(
-            [(self.streams[one.stream].pk, one.started_ms, one.ended_ms) for one in heard],
-            join_ms=join_ms,
-        )
+        """Windows whose coverage changed otherwise than by going on.
+
+        Totals are no sessions: an airing of that hour has no audience that is known, and must not show 0.
+        """
+        stretches = [(self.streams[one.stream].pk, one.started_ms, one.ended_ms) for one in heard]
+        if self.report.totals is not None:
+            extend_coverage(stretches, join_ms=join_ms, totals_only=True)
+            return []
+        return extend_coverage(stretches, join_ms=join_ms)
 
     def _finish(self, heard: Sequence[Heard]) -> None:
         state, report = self.state, self.report

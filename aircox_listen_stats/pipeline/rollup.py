@@ -304,7 +304,7 @@ def _covered(streams: Sequence[Stream], airings: Sequence[_Air], begin_ms: int, 
     longest_delay_ms = max(abs(stream.delay_ms) for stream in streams)
     for stream_id, started, ended in rows.fetch_in(
         f"SELECT stream_id, started, ended FROM {rows.table(Coverage)}"
-        " WHERE ended > %s AND started < %s AND stream_id IN ({values}) ORDER BY started",
+        " WHERE ended > %s AND started < %s AND NOT totals_only AND stream_id IN ({values}) ORDER BY started",
         [begin_ms - longest_delay_ms, end_ms + longest_delay_ms],
         [stream.pk for stream in streams],
     ):

@@ -64,12 +64,18 @@ def gaps(streams: Sequence[ObservedStream], started_ms: int, ended_ms: int) -> t
     return tuple(Gap(started=from_ms(a), ended=from_ms(b), is_total=total) for a, b, total in found)
 
 
-def intervals(streams: Sequence[ObservedStream], started_ms: int, ended_ms: int) -> dict[int, list[tuple[int, int]]]:
-    """The observed stretches of each stream within the window, disjoint and sorted, on the studio's clock."""
+def intervals(
+    streams: Sequence[ObservedStream], started_ms: int, ended_ms: int, *, by_totals_too: bool = False
+) -> dict[int, list[tuple[int, int]]]:
+    """The observed stretches of each stream within the window, disjoint and sorted, on the studio's clock.
+
+    ``by_totals_too``: also those in which it is known how many listened, and of nobody who.
+    """
     latest = max((stream.delay_ms for stream in streams), default=0)
     rows = (
         Coverage.objects.filter(stream__in=[stream.id for stream in streams])
         .filter(ended__gt=started_ms, started__lt=ended_ms + latest)
+        .filter(totals_only__in=[False, by_totals_too])
         .order_by("started")
         .values_list("stream_id", "started", "ended")
     )

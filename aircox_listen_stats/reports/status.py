@@ -213,7 +213,7 @@ def _streams(now: dt.datetime) -> tuple[StreamLine, ...]:
     opened = dict(Connection.objects.open().order_by().values_list("stream").annotate(Count("id")))
     # Here the clock is the server's: delays only matter where listening meets the programme.
     undelayed = [ObservedStream(id=stream.pk, title=str(stream), delay_ms=0) for stream in streams]
-    spans = observed.intervals(undelayed, to_ms(now - WINDOW), to_ms(now))
+    spans = observed.intervals(undelayed, to_ms(now - WINDOW), to_ms(now), by_totals_too=True)
     return tuple(_stream(stream, spans[stream.pk], opened.get(stream.pk, 0), now) for stream in streams)
 
 

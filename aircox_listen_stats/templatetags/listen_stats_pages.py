@@ -10,7 +10,7 @@ from typing import Any
 from django import template
 from django.template.defaultfilters import date, floatformat
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, strip_tags
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
@@ -26,6 +26,9 @@ register = template.Library()
 
 MANY = 100
 """Averages below this are written with one decimal: between 1 and 2 listeners lies a world."""
+
+LONG_VALUE = 9
+"""Characters that a figure's box holds in large letters on the narrowest phone."""
 
 NOTABLE = 0.05
 """A change smaller than five per cent gets no colour: every week differs that much."""
@@ -179,7 +182,8 @@ def carry(asked: Any, **changes: Any) -> str:
 @register.inclusion_tag("aircox_listen_stats/_figure.html")
 def figure(name: str, value: str, beside: str = "") -> dict[str, Any]:
     """One figure with its definition behind its name."""
-    return {"name": name, "definition": DEFINITIONS[name], "value": value, "beside": beside}
+    is_long = len(strip_tags(value)) > LONG_VALUE
+    return {"name": name, "definition": DEFINITIONS[name], "value": value, "beside": beside, "is_long": is_long}
 
 
 @register.simple_tag

@@ -7,10 +7,12 @@ from typing import Any
 import httpx
 import pytest
 
-from aircox_listen_stats import doctor
+from aircox_listen_stats import conf, doctor
+from aircox_listen_stats.fields import from_ms, to_ms
 from aircox_listen_stats.models import Connection, Coverage, Session, SourceState, Stream
 from aircox_listen_stats.pipeline import live, recognise, rollup
 from aircox_listen_stats.pipeline.ingest import store
+from aircox_listen_stats.reports import status
 from aircox_listen_stats.sources import registry
 from aircox_listen_stats.sources.base import Heard, Report
 from tests.sources.test_icecast import PretendIcecast
@@ -30,7 +32,6 @@ def station(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def of(settings: Any, source: dict[str, Any], **more: Any) -> Any:
     """The source ``ice`` of these settings, as the collector builds it."""
-    from aircox_listen_stats import conf
 
     settings.AIRCOX_LISTEN_STATS = {**SETTINGS, "SOURCES": {"ice": source}, **more}
     recognise.forget()
@@ -183,9 +184,26 @@ def test_what_only_totals_are_known_of_has_no_coverage_and_no_false_zero(stream:
     for seconds in range(15, 616, 15):
         store(totals(seconds, live=7), now_ms=at(seconds))
     rollup.refresh(1, at(0), at(600), now_ms=at(700))
-    assert Coverage.objects.count() == 0
     assert one.audiences.get().coverage == 0
     assert SourceState.objects.get().heard is not None
+
+
+def test_totals_cover_their_stream_apart_from_what_was_heard_of_listeners(stream: Stream) -> None:
+    """The page of the state and the doctor show when totals were heard; figures do not take it for observed."""
+    store(poll(15, heard(1, 0, 15)), now_ms=at(15))
+    for seconds in range(30, 616, 15):
+        store(totals(seconds, live=7), now_ms=at(seconds))
+    store(poll(630, heard(1, 0, 630)), now_ms=at(630))
+    kinds = [
+        ((to_ms(one.started) - at(0)) / S, (to_ms(one.ended) - at(0)) / S, one.totals_only)
+        for one in Coverage.objects.order_by("started")
+    ]
+    assert kinds == [(0, 15, False), (15, 615, True), (615, 630, False)]
+    one = airing(0, 600)
+    rollup.refresh(1, at(0), at(600), now_ms=at(700))
+    assert one.audiences.get().coverage == pytest.approx(15 / 600)
+    (line,) = status.status(conf.get(), now=from_ms(at(630))).streams
+    assert [(to_ms(left), to_ms(right)) for left, right in line.spans] == [(at(0), at(630))]
 
 
 def test_the_same_totals_twice_are_the_same(stream: Stream) -> None:
