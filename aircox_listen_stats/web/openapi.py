@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from .. import __version__
-from . import openapi_stream_events
+from . import openapi_player, openapi_stream_events
 
 PATH = "api/v1/openapi.json"
 """Below the same prefix."""
@@ -33,7 +33,7 @@ class Group(Protocol):
     SCHEMAS: Mapping[str, Any]
 
 
-GROUPS: tuple[Group, ...] = (openapi_stream_events,)
+GROUPS: tuple[Group, ...] = (openapi_stream_events, openapi_player)
 
 
 def document(prefix: str) -> dict[str, Any]:

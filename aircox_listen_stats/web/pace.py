@@ -19,25 +19,23 @@ class Pace:
 
     def __init__(self, *, most_keys: int = MOST_KEYS) -> None:
         self.most_keys = most_keys
-        self._free_ms: OrderedDict[Hashable, float] = OrderedDict()  # when each key's bucket is full again
+        self._full_ms: OrderedDict[Hashable, float] = OrderedDict()  # when each key's bucket is full again
         self._lock = threading.Lock()
 
     def take(self, key: Hashable, *, per_minute: int, now_ms: int) -> float:
         """Seconds to wait before the next turn; 0 where this one was given."""
         turn_ms = MINUTE_MS / per_minute
         with self._lock:
-            full_ms = max(self._free_ms.get(key, 0.0), float(now_ms))
+            full_ms = max(self._full_ms.get(key, 0.0), float(now_ms))
             full_ms = min(full_ms, now_ms + MINUTE_MS)  # the clock went back
-            wait_ms = full_ms + turn_ms - now_ms - MINUTE_MS
-            if wait_ms > 0:
-                return wait_ms / 1000
-            self._free_ms[key] = full_ms + turn_ms
-            self._free_ms.move_to_end(key)
-            if len(self._free_ms) > self.most_keys:
-                self._free_ms.popitem(last=False)
-            return 0.0
+            wait_ms = max(0.0, full_ms + turn_ms - now_ms - MINUTE_MS)
+            self._full_ms[key] = full_ms if wait_ms else full_ms + turn_ms
+            self._full_ms.move_to_end(key)
+            if len(self._full_ms) > self.most_keys:
+                self._full_ms.popitem(last=False)
+            return wait_ms / 1000
 
     def forget(self) -> None:
         """Gives everybody a full bucket (tests)."""
         with self._lock:
-            self._free_ms.clear()
+            self._full_ms.clear()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from . import player_events
+from . import openapi_player, player_events
 
 urlpatterns: list[URLPattern] = [
-    path("api/v1/stats/player-events/", player_events.player_events, name="player_events"),
+    path(openapi_player.PLAYERS.lstrip("/"), player_events.player_events, name="player_events"),
 ]
