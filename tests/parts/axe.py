@@ -17,7 +17,7 @@ RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 def faults(page: Page) -> list[str]:
     """One line for each place of ``page``, as it stands now, that breaks a rule; empty where none does."""
     if not ENGINE.exists():
-        raise FileNotFoundError(f"There is no {ENGINE}. Run make setup, which fetches the npm packages of package.json.")
+        raise FileNotFoundError(f"There is no {ENGINE}. Run make setup: it fetches the npm packages.")
     # Evaluated by the browser's debugger: the page's own policy would let no such script in.
     page.evaluate(ENGINE.read_text())
     found = page.evaluate("rules => axe.run(document, {runOnly: rules, resultTypes: ['violations']})", list(RULES))
