@@ -190,17 +190,36 @@ def _code(found: Any) -> str:
 
 
 def _mark(address: Address, listener: int, secrets: Secrets) -> ListenerMark:
-    exclusion, rule = rules().label(address)
-    if not exclusion and conf.get().exclude.bots and is_crawler(address.agent):
-        exclusion, rule = Exclusion.BOT, "crawlerdetect"
+    country, *by_ip = of_ip(address.ip)
+    app, *by_agent = of_agent(address.agent)
+    exclusion, rule = excluded(tuple(by_ip), tuple(by_agent))
     return ListenerMark(
         listener=listener,
         previous=identity.listener_key(address, secrets.previous) if secrets.previous else None,
-        country=country_of(address.ip),
-        app=app_name(address.agent),
-        exclusion=str(exclusion),
+        country=country,
+        app=app,
+        exclusion=exclusion,
         rule=rule,
     )
+
+
+def of_ip(ip: str) -> tuple[str, str, str]:
+    """What the address alone tells: country, why it does not count, by which rule; '' each where nothing is known."""
+    exclusion, rule = rules().label(Address(ip=ip))
+    return country_of(ip), str(exclusion), rule
+
+
+def of_agent(agent: str) -> tuple[str, str, str]:
+    """What the agent alone tells: app, why it does not count, by which rule; '' each where nothing is known."""
+    exclusion, rule = rules().label(Address(ip="", agent=agent))
+    if not exclusion and conf.get().exclude.bots and is_crawler(agent):
+        exclusion, rule = Exclusion.BOT, "crawlerdetect"
+    return app_name(agent), str(exclusion), rule
+
+
+def excluded(by_ip: tuple[str, ...], by_agent: tuple[str, ...]) -> tuple[str, ...]:
+    """The reason and the rule that hold: the address goes before the agent."""
+    return by_ip if by_ip[0] else by_agent
 
 
 def rules() -> ExclusionRules:
