@@ -11,7 +11,7 @@ sessions that have a part in the airing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,10 +25,12 @@ __all__ = [
     "AudienceColumns",
     "Listening",
     "audience",
+    "listening_ms",
     "minute_curve",
     "minute_curves",
     "retained",
     "retained_curves",
+    "still_there",
     "still_there_curves",
 ]
 
@@ -50,6 +52,8 @@ class Listening:
     A part belongs to session ``part_session`` (its place in the session
     columns); the parts of a session are disjoint, and ``[started_ms, ended_ms)``
     is their hull. ``is_open`` sessions end, so far, at their last sighting.
+    ``bytes_sent`` and ``delivered_ms`` (sound that was sent) are -1 where a
+    source does not tell, and None where none does.
     Sorted sweeps are made when first asked for and kept.
     """
 
@@ -60,11 +64,14 @@ class Listening:
     ended_ms: Ints
     is_open: Bools
     listener: Ints
+    bytes_sent: Ints | None = None
+    delivered_ms: Ints | None = None
     _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         parts = {len(self.part_started_ms), len(self.part_ended_ms), len(self.part_session)}
         sessions = {len(self.started_ms), len(self.ended_ms), len(self.is_open), len(self.listener)}
+        sessions |= {len(some) for some in (self.bytes_sent, self.delivered_ms) if some is not None}
         if len(parts) > 1 or len(sessions) > 1:
             raise ValueError(
                 f"Columns of unequal length: parts {sorted(parts)}, sessions {sorted(sessions)}. "
@@ -114,28 +121,32 @@ class Listening:
             ended_ms=self.ended_ms[mask],
             is_open=self.is_open[mask],
             listener=self.listener[mask],
+            bytes_sent=None if self.bytes_sent is None else self.bytes_sent[mask],
+            delivered_ms=None if self.delivered_ms is None else self.delivered_ms[mask],
         )
 
     def together(self, other: Listening) -> Listening:
         """The sessions of both, e.g. of two streams of one station."""
-        joined = {
-            column.name: np.concatenate((getattr(self, column.name), getattr(other, column.name)))
-            for column in fields(self)
-            if column.init
-        }
-        joined["part_session"][len(self.part_session) :] += len(self)
-        return Listening(**joined)
+        return Listening(
+            part_started_ms=np.concatenate((self.part_started_ms, other.part_started_ms)),
+            part_ended_ms=np.concatenate((self.part_ended_ms, other.part_ended_ms)),
+            part_session=np.concatenate((self.part_session, other.part_session + len(self))),
+            started_ms=np.concatenate((self.started_ms, other.started_ms)),
+            ended_ms=np.concatenate((self.ended_ms, other.ended_ms)),
+            is_open=np.concatenate((self.is_open, other.is_open)),
+            listener=np.concatenate((self.listener, other.listener)),
+            bytes_sent=_joined(self.bytes_sent, other.bytes_sent, len(self), len(other)),
+            delivered_ms=_joined(self.delivered_ms, other.delivered_ms, len(self), len(other)),
+        )
 
     def later(self, delay_ms: int) -> Listening:
         """The same with every instant ``delay_ms`` later (negative: earlier), as for a stream's delay."""
-        return Listening(
+        return replace(
+            self,
             part_started_ms=self.part_started_ms + delay_ms,
             part_ended_ms=self.part_ended_ms + delay_ms,
-            part_session=self.part_session,
             started_ms=self.started_ms + delay_ms,
             ended_ms=self.ended_ms + delay_ms,
-            is_open=self.is_open,
-            listener=self.listener,
         )
 
     def _keep(self, name: str, make: Callable[[], _Value]) -> _Value:
@@ -180,6 +191,24 @@ class Listening:
     def heard(self) -> Union:
         """When each listener heard anything: the union of all of that listener's parts."""
         return self._keep("heard", lambda: self.people.union())
+
+    @property
+    def persons(self) -> Listening:
+        """The same with one session for each stretch in which a listener heard anything: simultaneous ones are one."""
+        heard = self.heard
+        return self._keep(
+            "persons",
+            lambda: Listening.whole(started_ms=heard.started_ms, ended_ms=heard.ended_ms, listener=heard.person),
+        )
+
+    @property
+    def silences(self) -> Listening:
+        """The silences between the parts of sessions, as sessions of nobody."""
+        starts, ends = self.hulls.silence_starts, self.hulls.silence_ends
+        return self._keep(
+            "silences",
+            lambda: Listening.whole(started_ms=starts, ended_ms=ends, listener=np.zeros_like(starts)),
+        )
 
     @property
     def distinct(self) -> Distinct:
@@ -234,6 +263,15 @@ def audience(listening: Listening, starts_ms: Ints, ends_ms: Ints) -> AudienceCo
     return AudienceColumns(**{name: values[back] for name, values in by_start.items()})
 
 
+def listening_ms(listening: Listening, starts_ms: Ints, ends_ms: Ints) -> Ints:
+    """Listening milliseconds of all within each ``[starts_ms, ends_ms)``: that column of :func:`audience` alone."""
+    starts = np.asarray(starts_ms, dtype=np.int64)
+    ends = np.maximum(np.asarray(ends_ms, dtype=np.int64), starts)
+    instants = in_order(starts, ends)
+    heard = listening.sweep.tally(instants, with_peaks=False).heard_ms[0::2]
+    return heard[np.searchsorted(instants, ends)] - heard[np.searchsorted(instants, starts)]
+
+
 def minute_curve(listening: Listening, start_ms: int, end_ms: int) -> Floats:
     """Mean audience of each minute from ``start_ms``; the last one's over what is left of it."""
     return minute_curves(listening, np.array([start_ms]), np.array([end_ms]))[0]
@@ -245,7 +283,7 @@ def minute_curves(listening: Listening, starts_ms: Ints, ends_ms: Ints) -> list[
     if not len(minutes.counts):
         return []
     stops = np.minimum(minutes.instants + MINUTE_MS, minutes.of_each(minutes.ends))
-    means = _heard(listening, minutes.instants, stops) / np.maximum(stops - minutes.instants, 1)
+    means = listening_ms(listening, minutes.instants, stops) / np.maximum(stops - minutes.instants, 1)
     return minutes.split(means)
 
 
@@ -273,10 +311,15 @@ def retained_curves(listening: Listening, starts_ms: Ints, ends_ms: Ints) -> lis
     return minutes.split(minutes.of_each(at_start) - gone)
 
 
-def still_there_curves(listening: Listening, starts_ms: Ints, ends_ms: Ints) -> list[Ints]:
-    """Of the sessions that met each airing, how many have begun and not yet ended at each of its whole minutes.
+def still_there(listening: Listening, start_ms: int, end_ms: int) -> Ints:
+    """Of the sessions that met ``[start_ms, end_ms)``, how many are there at each of its whole minutes."""
+    return still_there_curves(listening, np.array([start_ms]), np.array([end_ms]))[0]
 
-    As in :func:`retained`, but of all: who came later is counted from then on.
+
+def still_there_curves(listening: Listening, starts_ms: Ints, ends_ms: Ints) -> list[Ints]:
+    """:func:`still_there` of several airings at once.
+
+    Who has begun and not yet ended is there, also while silent, as in :func:`retained`; who comes later, from then on.
     """
     minutes = _Minutes.of(starts_ms, ends_ms)
     if not len(minutes.counts):
@@ -325,15 +368,8 @@ class _Minutes:
         return np.split(values, np.cumsum(self.counts)[:-1])
 
 
-def _heard(listening: Listening, begins: Ints, stops: Ints) -> Ints:
-    """Listening milliseconds of all within each ``[begins, stops)``."""
-    instants = in_order(begins, stops)
-    heard = listening.sweep.tally(instants, with_peaks=False).heard_ms[0::2]
-    return heard[np.searchsorted(instants, stops)] - heard[np.searchsorted(instants, begins)]
-
-
 def _leavers(leaving: Leaving, minutes: _Minutes) -> Iterator[tuple[Ints, Ints]]:
-    """Of those present at the start of an airing and gone before its last minute: its place, and their first minute off."""
+    """Of those present at the start of an airing who leave during it: where its minutes begin, the first one off."""
     first = np.searchsorted(leaving.left_ms, minutes.starts, side="right")
     counts = np.maximum(np.searchsorted(leaving.left_ms, minutes.ends, side="left") - first, 0)
     for some in chunks(counts, _CHUNK_ROWS):
@@ -376,9 +412,7 @@ class Nested:
 
     @classmethod
     def of(cls, axis: Axis, starts_ms: Ints, ends_ms: Ints) -> Nested:
-        return cls(
-            axis=axis, most=len(starts_ms), shorter_than=lambda bits: _short(axis, starts_ms, ends_ms, bits)
-        )
+        return cls(axis=axis, most=len(starts_ms), shorter_than=lambda bits: _short(axis, starts_ms, ends_ms, bits))
 
     def inside(self, begins_ms: Ints, stops_ms: Ints) -> Ints:
         """How many begin after each of ``begins_ms``, ascending, and end before its stop."""
@@ -631,6 +665,14 @@ def _peaks(sweep: Sweep, tally: Tally, first: Ints, stop: Ints, starts: Ints) ->
     peak_at = starts.copy()
     peak_at[rises] = sweep.instant(best[rises])
     return peak, np.where(peak > 0, peak_at, _NOBODY)
+
+
+def _joined(one: Ints | None, other: Ints | None, size: int, more: int) -> Ints | None:
+    """Both columns; what one of them does not tell is unknown."""
+    if one is None and other is None:
+        return None
+    known = (np.full(length, -1) if some is None else some for some, length in ((one, size), (other, more)))
+    return np.concatenate(tuple(known))
 
 
 def _touching(listening: Listening, start_ms: int, end_ms: int) -> Listening:

@@ -74,7 +74,7 @@ class People:
         )
 
     def silences(self, length_bits: int) -> Iterator[tuple[Ints, Ints]]:
-        """Starts and lengths, in units, of each listener's silences shorter than ``1 << length_bits`` units, by block."""
+        """Starts and lengths, in units, of listeners' silences shorter than ``1 << length_bits`` units, in pieces."""
         shift, low = np.uint64(self.axis.bits), np.uint64((1 << self.axis.bits) - 1)
         most = np.uint64((1 << min(length_bits, self.axis.bits)) - 1)
         for rows in blocks(max(0, len(self.starts) - 1)):

@@ -223,10 +223,9 @@ class Inside:
     def of(cls, axis: Axis, length_bits: int, pieces: Iterable[tuple[Ints, Ints]], most: int) -> Inside:
         """From starts and lengths in units, ``most`` of them or fewer."""
         if axis.bits + length_bits > WORD_BITS:
-            starts, lengths = (np.concatenate([np.empty(0, dtype=np.int64), *some]) for some in zip(*pieces, strict=True))
-            order = order_of(starts)
-            starts = starts[order]
-            return cls(axis=axis, length_bits=length_bits, starts=starts, ends=starts + lengths[order])
+            both = np.concatenate([np.empty((2, 0), dtype=np.int64), *(np.stack(some) for some in pieces)], axis=1)
+            starts, lengths = both[:, order_of(both[0])]
+            return cls(axis=axis, length_bits=length_bits, starts=starts, ends=starts + lengths)
         words = np.empty(most, dtype=np.uint64)  # what is not filled is never fetched
         filled = 0
         for starts, lengths in pieces:

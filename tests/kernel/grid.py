@@ -19,8 +19,9 @@ class Grid:
     def __init__(self, told: Sequence[Told], length: int) -> None:
         self.length = length
         self.told = told
-        self.rows = [[any(start <= t < end for start, end in parts) for t in range(length)] for _, parts, _ in told]
+        self.rows = [_row(parts, length) for _, parts, _ in told]
         self.listeners = [listener for listener, _, _ in told]
+        self._heard_by: dict[int, list[bool]] = {}
         self.is_open = [is_open for _, _, is_open in told]
         self.first = [min((t for t in range(length) if row[t]), default=None) for row in self.rows]
         self.last = [max((t for t in range(length) if row[t]), default=None) for row in self.rows]
@@ -73,24 +74,58 @@ class Grid:
         present = [i for i, row in enumerate(self.rows) if start < end and row[start]]
         return [sum(self.is_open[i] or self.last[i] >= minute for i in present) for minute in range(start, end, 60)]
 
+    def still_there(self, start: int, end: int) -> list[int]:
+        met = [i for i, row in enumerate(self.rows) if any(row[start:end])]
+        return [
+            sum(self.first[i] <= minute and (self.is_open[i] or self.last[i] >= minute) for i in met)
+            for minute in range(start, end, 60)
+        ]
+
+    def elapsed(self, start: int, end: int) -> int:
+        hulls = [(first, last + 1) for first, last in zip(self.first, self.last, strict=True) if first is not None]
+        return sum(max(0, min(last, end) - max(first, start)) for first, last in hulls)
+
+    def apportioned(self, amounts: Sequence[int | None], start: int, end: int) -> int:
+        """Of each session's amount what was heard by ``end`` less what was heard by ``start``, each in whole."""
+        total = 0
+        for row, amount in zip(self.rows, amounts, strict=True):
+            if amount is not None and any(row):
+                total += amount * sum(row[:end]) // sum(row) - amount * sum(row[:start]) // sum(row)
+        return total
+
+    def reached(self, slots: Sequence[tuple[int, int]]) -> int:
+        people = [self.heard_by(listener) for listener in set(self.listeners)]
+        return sum(sum(sum(heard[start:end]) for start, end in slots) >= FIVE_MINUTES for heard in people)
+
     def heard_by(self, listener: int) -> list[bool]:
-        mine = [row for row, who in zip(self.rows, self.listeners, strict=True) if who == listener]
-        return [any(row[t] for row in mine) for t in range(self.length)]
+        if listener not in self._heard_by:
+            mine = [row for row, who in zip(self.rows, self.listeners, strict=True) if who == listener]
+            self._heard_by[listener] = [any(row[t] for row in mine) for t in range(self.length)]
+        return self._heard_by[listener]
 
     def person_seconds(self, start: int, end: int) -> int:
         return sum(sum(self.heard_by(listener)[start:end]) for listener in set(self.listeners))
 
-    def quarter_hours(self, start: int, end: int, *, in_one_piece: bool) -> list[int]:
-        """How many listeners heard five minutes of each clock quarter-hour that [start, end) touches."""
-        people = [self.heard_by(listener) for listener in sorted(set(self.listeners))]
-        counts = []
+    def enough_by_quarter(self, start: int, end: int, *, in_one_piece: bool) -> list[set[int]]:
+        """Who heard five minutes of each clock quarter-hour that [start, end) touches."""
+        people = {listener: self.heard_by(listener) for listener in self.listeners}
+        found = []
         for quarter in range(start // QUARTER * QUARTER, end, QUARTER):
-            count = 0
-            for heard in people:
+            enough = set()
+            for listener, heard in people.items():
                 seconds = heard[max(quarter, start) : min(quarter + QUARTER, end)]
-                count += (_longest(seconds) if in_one_piece else sum(seconds)) >= FIVE_MINUTES
-            counts.append(count)
-        return counts
+                if (_longest(seconds) if in_one_piece else sum(seconds)) >= FIVE_MINUTES:
+                    enough.add(listener)
+            found.append(enough)
+        return found
+
+
+def _row(parts: Sequence[tuple[int, int]], length: int) -> list[bool]:
+    row = [False] * length
+    for start, end in parts:
+        for t in range(max(start, 0), min(end, length)):
+            row[t] = True
+    return row
 
 
 def _longest(seconds: Sequence[bool]) -> int:

@@ -22,7 +22,7 @@ from aircox_listen_stats.kernel.calendar import (
     weeks,
 )
 from aircox_listen_stats.kernel.correlate import Listening
-from aircox_listen_stats.kernel.metrics import aas, tlh
+from aircox_listen_stats.kernel.metrics import Periods
 
 from .oracles import HOUR_MS, S, random_cases, utc
 
@@ -55,8 +55,8 @@ def test_broadcast_day_of_a_change_lasts_23_or_25_hours(start, length):
     throughout = Listening.whole(
         started_ms=np.array([begin - HOUR_MS]), ended_ms=np.array([begin + 30 * HOUR_MS]), listener=np.array([1])
     )
-    assert aas(throughout, *pairs(slots)[0]) == 1.0
-    assert tlh(throughout, *pairs(slots)[0]) == length
+    day = Periods(listening=throughout, starts_ms=slots.starts_ms, ends_ms=slots.ends_ms)
+    assert (day.aas.tolist(), day.tlh.tolist()) == ([1.0], [length])
 
 
 @pytest.mark.parametrize(("dates", "length"), [(SPRING, 23), (AUTUMN, 25)], ids=["spring", "autumn"])
@@ -87,7 +87,8 @@ def test_a_session_across_four_belongs_to_both_days_by_parts():
         started_ms=np.array([four - HOUR_MS]), ended_ms=np.array([four + 2 * HOUR_MS]), listener=np.array([1])
     )
     slots = broadcast_days(BRUSSELS, four - HOUR_MS, four + HOUR_MS, starts=FOUR)
-    assert [tlh(listening, *slot) for slot in pairs(slots)] == [1.0, 2.0]
+    both = Periods(listening=listening, starts_ms=slots.starts_ms, ends_ms=slots.ends_ms)
+    assert both.tlh.tolist() == [1.0, 2.0]
 
 
 def test_lord_howe_turns_by_half_an_hour_and_cuts_an_hour():

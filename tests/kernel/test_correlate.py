@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aircox_listen_stats.kernel import correlate
 from aircox_listen_stats.kernel.correlate import (
     AudienceColumns,
     Listening,
@@ -90,6 +91,9 @@ def test_curve_and_retention_equal_the_grid_of_seconds(told, airings):
         assert curve.tolist() == pytest.approx(grid.curve(start, end))
         assert minute_curve(listening, start_ms, end_ms).tolist() == curve.tolist()
         assert retained(listening, start_ms, end_ms).tolist() == grid.retained(start, end)
+    for name in ("retained", "still_there"):
+        curves = getattr(correlate, f"{name}_curves")(listening, bounds[:, 0], bounds[:, 1])
+        assert [one.tolist() for one in curves] == [getattr(grid, name)(*airing) for airing in airings]
 
 
 def times(columns: AudienceColumns, name: str) -> list[int]:
