@@ -42,7 +42,7 @@ def _settings() -> conf.Settings | None:
 
 @register(TAG)
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """E001: invalid settings; E002: naive datetimes; E005: two streams on one mount; W008, W009."""
+    """E001: invalid settings; E002: naive datetimes; E005: two streams on one mount; W008, W009, W012."""
     if not django_settings.USE_TZ:
         return [
             Error(
@@ -58,7 +58,7 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
     duplicates = list(_duplicate_mounts(settings))
     if duplicates:
         return duplicates
-    return [*_build_sources(settings), *_live(settings), *_country(settings)]
+    return [*_build_sources(settings), *_live(settings), *_country(settings), *_lists(settings)]
 
 
 @register(TAG)
@@ -243,6 +243,17 @@ def _build_sources(settings: conf.Settings) -> Iterator[CheckMessage]:
             registry.source(settings, name).close()
         except (ListenStatsError, ValueError) as error:
             yield Error(str(error), hint="docs/sources/ has each backend's options.", id=_id("E001"))
+
+
+def _lists(settings: conf.Settings) -> Iterator[CheckMessage]:
+    from .pipeline import lists
+
+    for trouble in lists.troubles(settings):
+        yield Warning(
+            trouble,
+            hint="Who would match is counted meanwhile. listen_stats_lists fetches the lists (docs/lists.md).",
+            id=_id("W012"),
+        )
 
 
 def _live(settings: conf.Settings) -> Iterator[CheckMessage]:

@@ -53,6 +53,7 @@ class StreamSettings:
     title: str = ""
     delay_seconds: float = 0.0
     fallbacks: Sequence[str] = ()  # mounts that Icecast moves this stream's listeners to
+    relays: Sequence[str] = ()  # networks of this stream's relays: they listen for others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,8 @@ class ExclusionSettings:
     relay_networks: Sequence[str] = ()
     monitor_agents: Sequence[str] = ()
     bots: bool = True  # recognise crawlers by their agent
+    agent_lists: Sequence[str] = ()  # files of the OPAWG's user-agents-v2: bots…, apps….json
+    cloud_lists: Sequence[str] = ()  # files of networks that the clouds publish, named by provider
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,6 +304,11 @@ def _check_networks(result: Settings) -> None:
         )
     except (ValueError, AttributeError) as error:
         raise ConfigurationError(f"EXCLUDE: {error}") from None
+    for slug, stream in result.streams.items():
+        try:
+            ExclusionRules.compiled(relay_networks=stream.relays)
+        except (ValueError, AttributeError) as error:
+            raise ConfigurationError(f"STREAMS[{slug!r}]['relays']: {error}") from None
     for network in result.trusted_proxies:
         try:
             ipaddress.ip_network(network, strict=False)

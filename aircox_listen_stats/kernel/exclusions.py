@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .identity import normalise_agent, normalise_ip
 from .types import Address, Exclusion
 
-__all__ = ["ExclusionRules"]
+__all__ = ["RULE_LENGTH", "ExclusionRules"]
 
 RULE_LENGTH = 64
 """Characters of a rule's name that are stored (``Session.rule``)."""
@@ -35,11 +35,19 @@ class ExclusionRules:
         staff_networks: Sequence[str] = (),
         relay_networks: Sequence[str] = (),
         monitor_agents: Sequence[str] = (),
+        stream_relays: Sequence[str] = (),
     ) -> ExclusionRules:
-        """The rules of these settings. Raises ValueError for what is no network, or a word without letters."""
+        """The rules of these settings, with a stream's own relays.
+
+        Raises ValueError for what is no network, or a word without letters.
+        """
         networks = [
-            (reason, f"{reason} network {number}", _network(text))
-            for reason, texts in ((Exclusion.STAFF, staff_networks), (Exclusion.RELAY, relay_networks))
+            (reason, f"{name} network {number}", _network(text))
+            for reason, name, texts in (
+                (Exclusion.STAFF, "staff", staff_networks),
+                (Exclusion.RELAY, "relay", relay_networks),
+                (Exclusion.RELAY, "stream's relay", stream_relays),
+            )
             for number, text in enumerate(texts, start=1)
         ]
         words = [(Exclusion.MONITOR, f"agent {word.strip()}"[:RULE_LENGTH], _word(word)) for word in monitor_agents]

@@ -140,7 +140,7 @@ def _recognise(report: Report, now_ms: int) -> None:
     }
     for one in unmarked:
         if one.address is not None and (one.client is None or one.client not in is_open):
-            recognise.mark(one.address, known)
+            recognise.mark(one.address, known, one.stream)
 
 
 def _locked_state(source: str) -> SourceState:
@@ -374,7 +374,7 @@ class _Ingest:
             if one.mark is not None:
                 marks.append(one.mark)
             elif one.address is not None:
-                marks.append(recognise.mark(one.address, secrets.current(self.now_ms)))
+                marks.append(recognise.mark(one.address, secrets.current(self.now_ms), one.stream))
             else:
                 raise ValueError(
                     f"An observation of stream {one.stream!r} by {self.report.source!r} has neither "

@@ -17,7 +17,8 @@ from crawlerdetect import CrawlerDetect
 
 from .. import conf
 from ..kernel import identity
-from ..kernel.exclusions import ExclusionRules
+from ..kernel.exclusions import RULE_LENGTH, ExclusionRules
+from ..kernel.lists import AgentList, CloudNetworks, networks_of, parse_agents
 from ..kernel.types import Address, Exclusion, ListenerMark
 from .secrets import Secrets
 
@@ -101,6 +102,16 @@ PLAYERS: tuple[tuple[str, str], ...] = (
 """Radio players. crawlerdetect takes several of them (VLC, FFmpeg, curl, okhttp) for
 crawlers, since a web site does: on a stream they are listeners, so this table comes first."""
 
+APP_LENGTH = 48
+"""Characters of an app's name that are stored (``Session.app``)."""
+
+APPS = ("apps", "libraries", "browsers")
+BOTS = ("bots",)
+"""How the OPAWG's files begin, by what their entries are."""
+
+_CHOICE = re.compile(r"\((?!\?)([^()?\[\]{}\\*+.^$]+)\)")
+"""A group of plain words in a pattern."""
+
 _WORD_BEFORE = r"(?<![a-z])"
 _PLAYER = re.compile(_WORD_BEFORE + "(?:" + "|".join(f"({re.escape(word)})" for word, _ in PLAYERS) + ")")
 
@@ -108,15 +119,24 @@ _crawlers = CrawlerDetect()
 _crawlers_lock = threading.Lock()  # it keeps its last match in itself
 
 
-def mark(address: Address, secrets: Secrets) -> ListenerMark:
-    """What may be kept of ``address``. The address itself is not remembered."""
+def mark(address: Address, secrets: Secrets, stream: str = "") -> ListenerMark:
+    """What may be kept of ``address``. The address itself is not remembered.
+
+    ``stream`` is the slug of the stream where it was heard: who is a relay of one may listen to another.
+    """
     listener = identity.listener_key(address, secrets.current)
     settings = conf.get()
-    known = _marks.get(listener, settings)
+    name = (listener, stream if _has_relays(stream, settings) else "")
+    known = _marks.get(name, settings)
     if known is None:
-        known = _mark(address, listener, secrets)
-        _marks.put(listener, known)
+        known = _mark(address, listener, secrets, name[1])
+        _marks.put(name, known)
     return known
+
+
+def _has_relays(stream: str, settings: conf.Settings) -> bool:
+    entry = settings.streams.get(stream)
+    return entry is not None and bool(entry.relays)
 
 
 def forget() -> None:
@@ -124,6 +144,11 @@ def forget() -> None:
     _marks.clear()
     country_reader.cache_clear()
     _rules.cache_clear()
+    agent_list.cache_clear()
+    cloud_networks.cache_clear()
+    app_name.cache_clear()
+    is_crawler.cache_clear()
+    bot_rule.cache_clear()
 
 
 @functools.lru_cache(maxsize=REMEMBERED_AGENTS)
@@ -133,10 +158,75 @@ def app_name(agent: str) -> str:
     found = [match.lastindex for match in _PLAYER.finditer(agent.lower()) if match.lastindex]
     if found:
         return PLAYERS[min(found) - 1][1]
+    listed = _listed(APPS, agent)
+    if listed:
+        return listed[:APP_LENGTH]
     if not agent.startswith(("Mozilla/", "Opera/")):
         return ""  # every browser's agent begins so; the rest is no family that we could trust
     browser = ua_parser.parse_user_agent(agent)
-    return browser.family[:48] if browser else ""
+    return browser.family if browser and browser.family in _families() else ""
+
+
+@functools.cache
+def _families() -> frozenset[str]:
+    """The names that ua-parser's list spells out. Its other patterns give back pieces of the agent."""
+    found: set[str] = set()
+    for matcher in ua_parser.load_builtins()[0]:
+        choice = _CHOICE.search(matcher.regex) if matcher.family == "$1" else None
+        if choice is not None:
+            found.update(choice[1].split("|"))
+        elif "$" not in matcher.family:
+            found.add(matcher.family)
+    return frozenset(name for name in found if 0 < len(name) <= APP_LENGTH)
+
+
+def _listed(kinds: tuple[str, ...], agent: str) -> str:
+    """The name that the station's lists of these kinds have for the agent; '' where they have none."""
+    for path in conf.get().exclude.agent_lists:
+        if Path(path).name.startswith(kinds):
+            name = agent_list(str(path)).name(agent)
+            if name:
+                return name
+    return ""
+
+
+@functools.lru_cache(maxsize=16)
+def agent_list(path: str) -> AgentList:
+    """The list in a file of AGENT_LISTS; an empty one (and a line in the log) where it cannot be read."""
+    try:
+        return parse_agents(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        log.warning("A file of EXCLUDE['agent_lists'] cannot be used: %s.", _told(error))
+        return AgentList()
+
+
+@functools.lru_cache(maxsize=4)
+def cloud_networks(paths: tuple[str, ...]) -> CloudNetworks:
+    """The clouds' networks in these files; without those (and with a line in the log) that cannot be read."""
+    found = []
+    for path in paths:
+        try:
+            found += networks_of(Path(path).read_text(encoding="utf-8-sig"), Path(path).stem)
+        except (OSError, ValueError) as error:
+            log.warning("A file of EXCLUDE['cloud_lists'] cannot be used: %s.", _told(error))
+    return CloudNetworks(found)
+
+
+def _told(error: Exception) -> str:
+    """What is wrong, without the path."""
+    return type(error).__name__ if isinstance(error, OSError) else str(error)
+
+
+@functools.lru_cache(maxsize=REMEMBERED_AGENTS)
+def bot_rule(agent: str) -> str:
+    """The rule by which the agent is a crawler's or a library's; '' where it is a player's."""
+    agent = agent[:LONGEST_AGENT]
+    if is_crawler(agent):
+        return "crawlerdetect"
+    if not agent or _PLAYER.search(agent.lower()):
+        return ""
+    listed = _listed(BOTS, agent)
+    return f"list {listed}"[:RULE_LENGTH] if listed else ""
 
 
 @functools.lru_cache(maxsize=REMEMBERED_AGENTS)
@@ -189,8 +279,8 @@ def _code(found: Any) -> str:
     return code.upper() if isinstance(code, str) and len(code) == 2 else ""
 
 
-def _mark(address: Address, listener: int, secrets: Secrets) -> ListenerMark:
-    country, *by_ip = of_ip(address.ip)
+def _mark(address: Address, listener: int, secrets: Secrets, stream: str) -> ListenerMark:
+    country, *by_ip = of_ip(address.ip, stream)
     app, *by_agent = of_agent(address.agent)
     exclusion, rule = excluded(tuple(by_ip), tuple(by_agent))
     return ListenerMark(
@@ -203,45 +293,59 @@ def _mark(address: Address, listener: int, secrets: Secrets) -> ListenerMark:
     )
 
 
-def of_ip(ip: str) -> tuple[str, str, str]:
+def of_ip(ip: str, stream: str = "") -> tuple[str, str, str]:
     """What the address alone tells: country, why it does not count, by which rule; '' each where nothing is known."""
-    exclusion, rule = rules().label(Address(ip=ip))
+    exclusion, rule = rules(stream).label(Address(ip=ip))
+    lists = conf.get().exclude.cloud_lists
+    if not exclusion and lists:
+        provider = cloud_networks(tuple(map(str, lists))).provider(ip)
+        if provider:
+            exclusion, rule = Exclusion.CLOUD, f"cloud {provider}"[:RULE_LENGTH]
     return country_of(ip), str(exclusion), rule
 
 
 def of_agent(agent: str) -> tuple[str, str, str]:
     """What the agent alone tells: app, why it does not count, by which rule; '' each where nothing is known."""
     exclusion, rule = rules().label(Address(ip="", agent=agent))
-    if not exclusion and conf.get().exclude.bots and is_crawler(agent):
-        exclusion, rule = Exclusion.BOT, "crawlerdetect"
+    if not exclusion and conf.get().exclude.bots:
+        by = bot_rule(agent)
+        exclusion, rule = (Exclusion.BOT, by) if by else (exclusion, rule)
     return app_name(agent), str(exclusion), rule
 
 
 def excluded(by_ip: tuple[str, ...], by_agent: tuple[str, ...]) -> tuple[str, ...]:
-    """The reason and the rule that hold: the address goes before the agent."""
+    """The reason and the rule that hold: the address goes before the agent, but for a cloud's, which says least."""
+    if by_ip[0] == Exclusion.CLOUD and by_agent[0]:
+        return by_agent
     return by_ip if by_ip[0] else by_agent
 
 
-def rules() -> ExclusionRules:
-    """The station's networks and agent words, compiled once."""
-    exclude = conf.get().exclude
-    return _rules(tuple(exclude.staff_networks), tuple(exclude.relay_networks), tuple(exclude.monitor_agents))
+def rules(stream: str = "") -> ExclusionRules:
+    """The station's networks and agent words, with those of the stream's relays, compiled once."""
+    settings = conf.get()
+    exclude, entry = settings.exclude, settings.streams.get(stream)
+    own = tuple(entry.relays) if entry else ()
+    return _rules(tuple(exclude.staff_networks), tuple(exclude.relay_networks), tuple(exclude.monitor_agents), own)
 
 
-@functools.lru_cache(maxsize=4)
-def _rules(staff: tuple[str, ...], relays: tuple[str, ...], agents: tuple[str, ...]) -> ExclusionRules:
-    return ExclusionRules.compiled(staff_networks=staff, relay_networks=relays, monitor_agents=agents)
+@functools.lru_cache(maxsize=64)
+def _rules(
+    staff: tuple[str, ...], relays: tuple[str, ...], agents: tuple[str, ...], own: tuple[str, ...]
+) -> ExclusionRules:
+    return ExclusionRules.compiled(
+        staff_networks=staff, relay_networks=relays, monitor_agents=agents, stream_relays=own
+    )
 
 
 class _Marks:
-    """The last marks that were made, by key: a key tells no address."""
+    """The last marks that were made, by key, and by stream where it has relays: a key tells no address."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[int, ListenerMark] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, str], ListenerMark] = OrderedDict()
         self._lock = threading.Lock()
         self._settings: conf.Settings | None = None
 
-    def get(self, listener: int, settings: conf.Settings) -> ListenerMark | None:
+    def get(self, listener: tuple[int, str], settings: conf.Settings) -> ListenerMark | None:
         """The mark of ``listener``, unless it was made under other settings."""
         with self._lock:
             if settings is not self._settings:
@@ -252,7 +356,7 @@ class _Marks:
                 self._kept.move_to_end(listener)
             return found
 
-    def put(self, listener: int, made: ListenerMark) -> None:
+    def put(self, listener: tuple[int, str], made: ListenerMark) -> None:
         with self._lock:
             self._kept[listener] = made
             while len(self._kept) > REMEMBERED_MARKS:

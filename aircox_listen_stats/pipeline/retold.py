@@ -76,10 +76,10 @@ class Keys:
         if not self.are_live:
             self._starts, self._secrets = [0], [entropy.token_bytes(SECRET_BYTES)]
 
-    def mark(self, address: Address, started_ms: int) -> ListenerMark:
-        """What is kept of the address of a socket that began then."""
+    def mark(self, address: Address, started_ms: int, stream: str) -> ListenerMark:
+        """What is kept of the address of a socket that began then on the stream of this slug."""
         period = max(0, bisect_right(self._starts, started_ms) - 1)
-        return recognise.mark(address, Secrets(current=self._secrets[period]))
+        return recognise.mark(address, Secrets(current=self._secrets[period]), stream)
 
 
 def _secrets_of(from_ms_: int, to_ms_: int) -> tuple[list[int], list[bytes]]:
@@ -222,6 +222,7 @@ def _heard_columns(sessions: sessionize.SessionColumns, from_ms_: int, to_ms_: i
 def from_logs(logs: Sequence[LogFile], mounts: Mapping[str, str], from_ms_: int, to_ms_: int) -> Retold:
     """What Icecast's access logs tell of the one stream that ``mounts`` names. Raises SourceUnavailable."""
     heard = _Heard(from_ms=from_ms_, to_ms=to_ms_, keys=Keys(from_ms_, to_ms_))
+    (slug,) = mounts.values()
     for log in sorted(logs, key=lambda one: one.first_ms()):
         offset = 0
         for chunk in log.chunks(mounts, offset=0):
@@ -234,7 +235,7 @@ def from_logs(logs: Sequence[LogFile], mounts: Mapping[str, str], from_ms_: int,
                 continue  # a log is in the order of ends
             for started_ms, ended_ms, who in zip(chunk.started_ms, chunk.ended_ms, chunk.who, strict=True):
                 if heard.is_near(started_ms, ended_ms):
-                    heard.take(heard.keys.mark(chunk.addresses[who], started_ms), started_ms, ended_ms)
+                    heard.take(heard.keys.mark(chunk.addresses[who], started_ms, slug), started_ms, ended_ms)
     return heard.retold(logs[0].label if len(logs) == 1 else f"{len(logs)} logs")
 
 
@@ -277,7 +278,7 @@ def from_source(stream: Stream, name: str, from_ms_: int, to_ms_: int, *, now_ms
     finally:
         source.close()
     for told in latest.values():
-        mark = told.mark or (heard.keys.mark(told.address, told.started_ms) if told.address else None)
+        mark = told.mark or (heard.keys.mark(told.address, told.started_ms, stream.slug) if told.address else None)
         if mark is not None:
             heard.take(mark, told.started_ms, max(told.seen_ms, told.started_ms))
     return heard.retold(name)

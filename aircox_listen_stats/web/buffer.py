@@ -43,8 +43,11 @@ MAX_WAITING = 20_000
 BATCH = 500
 """Callbacks out of memory in one transaction."""
 
-PATIENCE_SECONDS = 0.25
-"""How long an answer waits for the journal. Icecast asks one listener after the other."""
+PATIENCE_SECONDS = 1.0
+"""How long an answer waits for the journal. Icecast asks one listener after the other, and gives up after 15 s."""
+
+QUICK_SECONDS = 0.1
+"""A journal that takes longer is not waited for again."""
 
 FLUSH_SECONDS = 0.2
 """How long a callback waits for others to share its transaction."""
@@ -131,6 +134,16 @@ class Buffer:
         self._is_late = self._is_late or not settled
         return settled
 
+    def prepare(self) -> None:
+        """Fetches the period's secret, and takes what dead processes left, before the first callback comes."""
+        try:
+            secrets.current(time.time_ns() // 1_000_000)
+            self.flush()
+        except Exception as error:  # noqa: BLE001 - a server starts without its database too
+            log.warning("The database is not there yet (%s); callbacks are taken all the same.", place_of(error))
+        finally:
+            connection.close()
+
     def flush(self) -> int:
         """How many callbacks went into the Inbox: all that waits, in order.
 
@@ -171,6 +184,7 @@ class Buffer:
     def _journal_arrived(self) -> None:
         """Journals what has arrived, and lets the answers go. What has no key yet goes on waiting for it."""
         with self._journalling:
+            begun = time.monotonic()
             with self._lock:
                 batch, self._arrived = self._arrived, deque()
             texts, settled, nameless = [], [], []
@@ -191,7 +205,7 @@ class Buffer:
                 self._drop_oldest()
             if nameless:
                 self._wants_secret.set()
-            elif batch:
+            elif batch and time.monotonic() < begun + QUICK_SECONDS:
                 self._is_late = False
             _settle(settled)
         if batch:
@@ -282,7 +296,7 @@ def _text(one: Arrived, known: secrets.Secrets) -> bytes:
     """The record of a callback. This is where its address ends. Empty where none can be made."""
     try:
         assert one.event.address is not None
-        mark = recognise.mark(one.event.address, known)
+        mark = recognise.mark(one.event.address, known, one.stream)
         return journal.record(one.source, one.received_ms, urlauth.payload_of(one.event, stream=one.stream, mark=mark))
     except Exception as error:  # noqa: BLE001 - one callback that cannot be recognised must not hold up the others
         log.error("A callback could not be recognised (%s); it is left out.", place_of(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,79 @@ def test_secrets_of_past_periods_go_though_nothing_is_heard(db: None) -> None:
     secrets.current(T0)
     assert retention.prune(now_ms=T0 + 5 * DAY).secrets == 1
     assert not Secret.objects.exists()
+
+
+# Maintained lists ----------------------------------------------------------------------------------------
+
+
+def lists(folder: Path, settings: Any) -> None:
+    """A station with its own copies of the lists."""
+    bots = {"entries": [{"name": "Radio Prober", "pattern": "^RadioProber/"}, {"name": "VLC", "pattern": "VLC"}]}
+    apps = {"entries": [{"name": "Village Radio", "pattern": "^VillageRadio/"}]}
+    (folder / "bots.runtime.json").write_text(json.dumps(bots))
+    (folder / "apps.runtime.json").write_text(json.dumps(apps))
+    (folder / "bigcloud.txt").write_text("192.0.2.0/24\n")
+    settings.AIRCOX_LISTEN_STATS = {
+        **SETTINGS,
+        "EXCLUDE": {
+            "agent_lists": [str(folder / "bots.runtime.json"), str(folder / "apps.runtime.json")],
+            "cloud_lists": [str(folder / "bigcloud.txt")],
+        },
+    }
+    recognise.forget()
+
+
+def test_lists_name_apps_bots_and_clouds_with_the_rule_that_matched(db: None, settings: Any, tmp_path: Path) -> None:
+    lists(tmp_path, settings)
+    assert [(one.app, one.exclusion, one.rule) for one in map(marked, ("VillageRadio/2", "RadioProber/1"))] == [
+        ("Village Radio", "", ""),
+        ("", "bot", "list Radio Prober"),
+    ]
+    assert marked("VLC/3").exclusion == "", "our own table of players goes first"
+    cloud = marked("VillageRadio/2", "192.0.2.7")
+    assert (cloud.exclusion, cloud.rule) == ("cloud", "cloud bigcloud")
+    assert marked("RadioProber/1", "192.0.2.7").rule == "list Radio Prober", "what it is says more than where"
+
+
+def test_lists_that_cannot_be_read_leave_the_others(
+    db: None, settings: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lists(tmp_path, settings)
+    (tmp_path / "bots.runtime.json").write_text("<html>")
+    (tmp_path / "bigcloud.txt").unlink()
+    recognise.forget()
+    assert marked("VillageRadio/2", "192.0.2.7").app == "Village Radio"
+    assert marked("RadioProber/1", "192.0.2.7").exclusion == ""
+    assert "agent_lists" in caplog.text
+    assert "cloud_lists" in caplog.text
+    assert str(tmp_path) not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("agent", "app"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "Firefox"),
+        ("Mozilla/5.0 (Someone's-Secret-iPhone/1.0 CFNetwork", "Apple app"),
+        ("Mozilla/5.0 (compatible; MrsMillersBot/2.1)", ""),
+        ("Mozilla/5.0 my-private-crawler-of-john 1.0", ""),
+    ],
+)
+def test_an_app_is_a_name_that_a_list_spells_out_and_no_piece_of_an_agent(db: None, agent: str, app: str) -> None:
+    assert marked(agent).app == app
+
+
+def test_a_relay_of_one_stream_may_listen_to_another(db: None, settings: Any) -> None:
+    both = {slug: {"source": "ice", "station": 1} for slug in ("live", "low")}
+    both["live"]["relays"] = ["203.0.113.8"]
+    settings.AIRCOX_LISTEN_STATS = {**SETTINGS, "STREAMS": both, "EXCLUDE": {"relay_networks": ["203.0.113.9"]}}
+    recognise.forget()
+    known = secrets.Secrets(current=b"s" * 32)
+
+    def label(ip: str, stream: str) -> tuple[str, str]:
+        mark = recognise.mark(Address(ip=ip, agent="Icecast 2.4.4"), known, stream)
+        return mark.exclusion, mark.rule
+
+    for _ in range(2):  # remembered, too
+        assert label("203.0.113.8", "live") == ("relay", "stream's relay network 1")
+        assert label("203.0.113.8", "low") == ("", "")
+        assert label("203.0.113.9", "live") == label("203.0.113.9", "low") == ("relay", "relay network 1")
