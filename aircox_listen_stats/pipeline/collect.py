@@ -362,7 +362,7 @@ class Collector:
 
     def _keep_audience(self, station_id: int, now_ms: int) -> None:
         def compute(started_ms: int, ended_ms: int) -> None:
-            rollup.refresh(station_id, started_ms, ended_ms, now_ms=now_ms)
+            rollup.refresh(station_id, started_ms, ended_ms, now_ms=now_ms, rule_sets=rollup.every_rule_set())
 
         def settle() -> None:
             for started_ms, ended_ms in _unsettled(station_id, now_ms):

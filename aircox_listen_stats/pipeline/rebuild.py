@@ -59,7 +59,7 @@ def rebuild(
     waiting += window.filter(kind=StaleWindow.AUDIENCE).values_list("pk", flat=True)
     audiences = 0
     for one, start_ms, end_ms in pieces:
-        audiences += rollup.refresh(one, start_ms, end_ms, now_ms=now_ms)
+        audiences += rollup.refresh(one, start_ms, end_ms, now_ms=now_ms, rule_sets=rollup.every_rule_set())
         steps.done()
     # What waited for this is done; what became stale meanwhile has rows of its own.
     for first in range(0, len(waiting), ROWS_AT_ONCE):

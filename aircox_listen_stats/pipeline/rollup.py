@@ -89,6 +89,7 @@ _NOTHING = _Stored(None, False, 0, [])
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Computed:
     airing_id: int
+    rule_set: str
     figures: tuple[Any, ...]
     settled: bool
     as_of_ms: int
@@ -116,7 +117,8 @@ def refresh(
 
     An airing is computed whole, also where it reaches out of the window; one
     that is on air, up to the last moment in which its streams were heard. Twice is once. An airing older than the kept
-    sessions is left as it is.
+    sessions is left as it is. ``rule_sets``: their names; the station's own alone where none are given,
+    :func:`every_rule_set` is what the collector keeps.
     """
     # No transaction around the reading: one of SQLite that reads first fails, rather than waits,
     # where another process wrote meanwhile. What changes meanwhile has a stale window of its own.
@@ -129,12 +131,20 @@ def refresh(
     end_ms = max(one.ended_ms for one in airings)
     heard = _heard(streams, begin_ms, end_ms)
     covered = _covered(streams, airings, begin_ms, end_ms)
-    settled_before_ms = now_ms - late_ms(streams)
-    written = 0
-    for name in rule_sets or (conf.get().rule_set,):
-        computed = _compute(airings, heard, covered, conf.get().rules(name), settled_before_ms, now_ms)
-        written += _write(name, computed, now_ms)
-    return written
+    asked = [conf.get().rules(name) for name in rule_sets or (conf.get().rule_set,)]
+    computed = _compute(airings, heard, covered, asked, now_ms - late_ms(streams), now_ms)
+    return _write(computed, now_ms)
+
+
+def every_rule_set() -> tuple[str, ...]:
+    """The names of the rule-sets that the kept sessions can be counted under, the station's own first.
+
+    Sessions are stitched within the gap of the station's rule-set; one with another gap would need others.
+    """
+    settings = conf.get()
+    own = settings.rules()
+    names = dict.fromkeys((own.name, *conf.RULE_SETS, *settings.rule_sets))
+    return tuple(name for name in names if settings.rules(name).gap_seconds == own.gap_seconds)
 
 
 # Loading ----------------------------------------------------------------------------
@@ -340,13 +350,36 @@ def _compute(
     airings: Sequence[_Air],
     heard: _Heard,
     covered: npt.NDArray[np.float64],
-    rules: RuleSet,
+    asked: Sequence[RuleSet],
     settled_before_ms: int,
     now_ms: int,
 ) -> list[_Computed]:
-    listening = heard.listening
-    # How long an open session will be is not known: it counts until it has ended too short.
-    mask = metrics.counted(heard.played_ms, rules, listening=listening) | listening.is_open
+    """The figures of every airing under every rule-set; what counts the same sessions is computed once."""
+    under: dict[bytes, list[tuple[Any, ...]]] = {}
+    found = []
+    for rules in asked:
+        # How long an open session will be is not known: it counts until it has ended too short.
+        mask = metrics.counted(heard.played_ms, rules, listening=heard.listening) | heard.listening.is_open
+        figures = under.get(mask.tobytes())
+        if figures is None:
+            figures = under[mask.tobytes()] = _figures(airings, heard.listening, mask, covered)
+        found += [
+            _Computed(
+                airing_id=one.id,
+                rule_set=rules.name,
+                figures=row,
+                settled=_is_settled(one, heard, settled_before_ms),
+                as_of_ms=one.ended_ms if one.is_running else now_ms,
+            )
+            for one, row in zip(airings, figures, strict=True)
+        ]
+    return found
+
+
+def _figures(
+    airings: Sequence[_Air], listening: Listening, mask: npt.NDArray[np.bool_], covered: npt.NDArray[np.float64]
+) -> list[tuple[Any, ...]]:
+    """The row of FIGURES of each airing, from the sessions of ``mask``."""
     if not mask.all():
         listening = listening.only(mask)
     starts = np.array([one.started_ms for one in airings], dtype=np.int64)
@@ -371,12 +404,7 @@ def _compute(
         strict=True,
     )
     return [
-        _Computed(
-            airing_id=one.id,
-            figures=(*counts, *_curves(listening, one, curves.get(index)), float(covered[index])),
-            settled=_is_settled(one, heard, settled_before_ms),
-            as_of_ms=one.ended_ms if one.is_running else now_ms,
-        )
+        (*counts, *_curves(listening, one, curves.get(index)), float(covered[index]))
         for index, (one, counts) in enumerate(zip(airings, columns, strict=True))
     ]
 
@@ -400,12 +428,12 @@ def _is_settled(one: _Air, heard: _Heard, settled_before_ms: int) -> bool:
 # Writing ----------------------------------------------------------------------------
 
 
-def _write(rule_set: str, computed: Sequence[_Computed], now_ms: int) -> int:
-    stored = _stored(rule_set, [one.airing_id for one in computed])
+def _write(computed: Sequence[_Computed], now_ms: int) -> int:
+    stored = _stored({one.airing_id for one in computed}, {one.rule_set for one in computed})
     differing = [
-        (one.airing_id, rule_set, *row)
+        (one.airing_id, one.rule_set, *row)
         for one in computed
-        if (row := _renewed(stored.get(one.airing_id, _NOTHING), one, now_ms)) is not None
+        if (row := _renewed(stored.get((one.airing_id, one.rule_set), _NOTHING), one, now_ms)) is not None
     ]
     pieces = [differing[first : first + AT_ONCE] for first in range(0, len(differing), AT_ONCE)]
     if len(pieces) == 1 and not lease.is_asked_for():
@@ -430,18 +458,20 @@ def _upsert(some: Sequence[tuple[Any, ...]]) -> None:
         )
 
 
-def _stored(rule_set: str, airing_ids: Sequence[int]) -> Mapping[int, _Stored]:
+def _stored(airing_ids: Collection[int], rule_sets: Collection[str]) -> Mapping[tuple[int, str], _Stored]:
+    """The rows as they stand, by airing and rule-set."""
     columns = ", ".join(_quoted(name) for name in FIGURES)
+    marks = ", ".join(["%s"] * len(rule_sets))
     found = {}
-    for airing_id, settled, version, changes, *figures in rows.fetch_in(
-        f"SELECT airing_id, settled, version, changes, {columns} FROM {rows.table(Audience)}"
-        " WHERE rule_set = %s AND airing_id IN ({values})",
-        [rule_set],
-        airing_ids,
+    for airing_id, rule_set, settled, version, changes, *figures in rows.fetch_in(
+        f"SELECT airing_id, rule_set, settled, version, changes, {columns} FROM {rows.table(Audience)}"
+        f" WHERE rule_set IN ({marks}) AND airing_id IN ({{values}})",
+        sorted(rule_sets),
+        sorted(airing_ids),
     ):
         figures[12:14] = [json.loads(one) if isinstance(one, str) else one for one in figures[12:14]]
         notes = json.loads(changes) if isinstance(changes, str) else changes
-        found[airing_id] = _Stored(tuple(figures), bool(settled), version, notes)
+        found[airing_id, rule_set] = _Stored(tuple(figures), bool(settled), version, notes)
     return found
 
 

@@ -305,3 +305,28 @@ def test_airings_that_are_over_lose_an_open_session_that_ended_with_too_little_i
     assert Audience.objects.get(airing=over).sessions == 1
     hear(end, ended=True)
     assert Audience.objects.get(airing=over).sessions == 0
+
+
+def test_all_rule_sets_at_once_are_what_each_is_alone(stream: Stream, settings: Any) -> None:
+    settings.AIRCOX_LISTEN_STATS = {
+        **SETTINGS,
+        "RULE_SETS": {"ours": {"minimum_seconds": 400}, "other_gap": {"gap_seconds": 60}},
+    }
+    oracle(stream)
+    airing(0, 3600)
+    airing(900, 1800, layer="track")
+    names = rollup.every_rule_set()
+    assert names == ("triton", "nielsen5", "acpm30", "openbroadcast", "all", "ours")
+
+    def figures() -> dict[tuple[int, str], tuple[Any, ...]]:
+        rows = Audience.objects.values_list("airing", "rule_set", *rollup.FIGURES, "settled", "version")
+        return {row[:2]: row[2:] for row in rows}
+
+    assert refresh(rule_sets=names) == 2 * len(names)
+    at_once = figures()
+    assert refresh(rule_sets=names) == 0, "twice is once"
+    Audience.objects.all().delete()
+    for name in names:
+        assert refresh(rule_sets=[name]) == 2
+    assert figures() == at_once
+    assert len({row[1] for row in at_once.values()}) > 3, "the rule-sets count differently"
