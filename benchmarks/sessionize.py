@@ -38,6 +38,7 @@ ROUNDS = 3
 """Ours and the peer in turn; ours three times in each round."""
 OURS_IN_A_ROUND = 3
 WIDE_BITS = 40
+"""Listeners that are shifted up so far are as wide as their keys, and fit into no word beside an instant."""
 
 SILENCE_MS = SILENT_TARGETS * TARGET_MS
 
@@ -101,7 +102,10 @@ def main() -> int:
 
 def _duckdb(requests: Requests) -> Any:
     """A database in memory with the table that the queries ask."""
-    import duckdb
+    try:
+        import duckdb
+    except ImportError:
+        raise SystemExit("The peer is missing. `make setup` installs duckdb, or: pip install duckdb.") from None
 
     database = duckdb.connect()
     given = {name: getattr(requests, name) for name in ("listener", "at_ms", "bytes_sent", "rendition")}
