@@ -1,0 +1,343 @@
+"""The player of the example station's own page in Chromium, and what was stored of what it did.
+
+Positions agree with the player's own to POSITION_MS: a browser tells where it
+is four times a second. Times are of our clock when the event came.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from playwright.sync_api import Page, expect
+
+from aircox_listen_stats.kernel.player import LATENESS_MS, SILENCE_MS
+from aircox_listen_stats.models import PlayerEvent, PlayerSession, PlayerVisit, RecordingPlay, Stream
+from aircox_listen_stats.onair import aircox
+from aircox_listen_stats.pipeline import players
+from tests.browser.player_settings import MOUNT
+from tests.browser.player_site import SECONDS, STREAM_FILE_VARIABLE
+from tests.onair.studio import Studio
+from tests.parts import asgi
+from tools import parts
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.browser_only,
+    pytest.mark.django_db(transaction=True),
+]
+
+POSITION_MS = 300
+TIME_MS = 2000
+SOON_SECONDS = 15
+AUDIO = "document.querySelector('#player audio')"
+ENDPOINT = "/player-events/"
+
+
+@pytest.fixture(scope="module")
+def stream_file(tmp_path_factory):
+    """A minute of an MP3 stream."""
+    file = tmp_path_factory.mktemp("stream") / "stream.mp3"
+    tone = ["-f", "lavfi", "-i", "sine=frequency=220", "-t", "60"]
+    command = [str(parts.find("ffmpeg")), "-v", "error", *tone, "-b:a", "32k", str(file)]
+    subprocess.run(command, check=True, timeout=60)
+    return file
+
+
+@pytest.fixture
+def station(transactional_db):
+    studio = Studio("Campus")
+    studio.station.audio_streams = MOUNT
+    studio.station.save()
+    episode = studio.episode("Nightfall")
+    episode.status = episode.STATUS_PUBLISHED
+    episode.save()
+    sound = studio.sound("nightfall.wav", episode)
+    sound.is_public = True
+    sound.save(check=False)
+    Stream.objects.create(slug="radio", station_id=studio.station.pk, source="web")
+    return episode
+
+
+@pytest.fixture(scope="module")
+def site(django_db_setup, stream_file):
+    """One server for all tests of this file, on the database whose rows each test makes anew."""
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.browser.player_settings",
+        "LISTEN_STATS_TEST_DATABASE": str(connection.settings_dict["NAME"]),
+        "LISTEN_STATS_TEST_DB": settings.TEST_DB,
+        STREAM_FILE_VARIABLE: str(stream_file),
+    }
+    server = asgi.serve("tests.browser.player_site:application", environment=environment)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def context(browser):
+    context = browser.new_context(locale="en-GB")
+    context.route("**/favicon.ico", lambda route: route.fulfill(status=204))
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context):
+    page = context.new_page()
+    page.noise = []
+    page.on("console", lambda message: page.noise.append(message.text))
+    page.on("pageerror", lambda error: page.noise.append(str(error)))
+    page.asked = []
+    page.on("request", lambda request: page.asked.append(request.method) if ENDPOINT in request.url else None)
+    return page
+
+
+def open_episode(page: Page, site: Any, station: Any) -> None:
+    page.goto(site.url + station.get_absolute_url())
+
+
+def listen_again(page: Page) -> None:
+    """Presses the recording's button and waits until it plays."""
+    page.get_by_role("button", name="nightfall").click()
+    playing(page)
+
+
+def playing(page: Page, beyond: float = 0.0) -> None:
+    until(page, f"{AUDIO}.currentTime > {beyond} && !{AUDIO}.paused && !{AUDIO}.seeking")
+
+
+def play_for(page: Page, seconds: float) -> None:
+    """Lets the player itself play for so long."""
+    at = page.evaluate(f"{AUDIO}.currentTime")
+    until(page, f"{AUDIO}.currentTime > {at + seconds}")
+
+
+def until(page: Page, expression: str) -> None:
+    """Waits; by asking, since the page's policy lets nothing be evaluated inside."""
+    deadline = time.monotonic() + SOON_SECONDS
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"not in {SOON_SECONDS} s: {expression}"
+        page.wait_for_timeout(50)
+
+
+def pause(page: Page) -> float:
+    """Where the player was when it was paused, milliseconds."""
+    return page.evaluate(f"{AUDIO}.pause(), {AUDIO}.currentTime * 1000")
+
+
+def seek(page: Page, seconds: float) -> float:
+    """From where the player was sent elsewhere, milliseconds."""
+    go = f"(() => {{ const at = {AUDIO}.currentTime; {AUDIO}.currentTime = {seconds}; return at; }})()"
+    before = page.evaluate(go)
+    playing(page, seconds)
+    return before * 1000
+
+
+def told(page: Page, *last: str) -> list[str]:
+    """The states told so far, once all have come and ``last`` are the last ones."""
+    deadline = time.monotonic() + SOON_SECONDS
+    while True:
+        events = list(PlayerEvent.objects.all())
+        # Beacons overtake each other: the page's own count tells their order.
+        began = {event.visit: min(one.at for one in events if one.visit == event.visit) for event in events}
+        events.sort(key=lambda event: (began[event.visit], event.sequence))
+        states = [event.state for event in events]
+        are_all = sum(max(e.sequence for e in events if e.visit == visit) + 1 for visit in began) == len(events)
+        if are_all and tuple(states[-len(last) :]) == last:
+            return states
+        assert time.monotonic() < deadline, f"{states} instead of … {last}"
+        page.wait_for_timeout(50)
+
+
+def look(*, later_ms: int = 0) -> None:
+    players.refresh(aircox.log(), now_ms=time.time_ns() // 1_000_000 + later_ms)
+
+
+def sections() -> list[list[int]]:
+    return RecordingPlay.objects.get().sections
+
+
+def assert_near(found: Any, expected: Any) -> None:
+    assert [round(value) for one in found for value in one] == pytest.approx(
+        [value for one in expected for value in one], abs=POSITION_MS
+    )
+
+
+def test_playing_and_pausing_a_recording_is_one_section(site, station, page):
+    open_episode(page, site, station)
+    assert page.asked == []
+    listen_again(page)
+    began_ms = page.evaluate(f"Date.now() - {AUDIO}.currentTime * 1000")
+    play_for(page, 1.5)
+    paused_ms = pause(page)
+    lasted_ms = page.evaluate("Date.now()") - began_ms
+    assert told(page, "paused") == ["playing", "paused"]
+    look()
+    assert_near(sections(), [[0, paused_ms]])
+    play = RecordingPlay.objects.get()
+    assert (play.recording.title, play.recording.episode_id) == ("nightfall.wav", station.pk)
+    session = PlayerSession.objects.get()
+    assert session.on_demand_ms == pytest.approx(lasted_ms, abs=TIME_MS)
+    assert (session.live_ms, session.is_open) == (0, False)
+    assert PlayerEvent.objects.first().duration_ms == SECONDS * 1000
+    assert page.asked == ["GET", "POST", "POST"]
+    assert page.noise == []
+
+
+def test_what_lies_between_two_ends_of_a_seek_was_not_heard(site, station, page):
+    open_episode(page, site, station)
+    listen_again(page)
+    play_for(page, 1)
+    left_ms = seek(page, 60)
+    play_for(page, 1)
+    back_ms = seek(page, 30)
+    play_for(page, 0.5)
+    paused_ms = pause(page)
+    states = told(page, "paused")
+    assert (states[0], states.count("seek")) == ("playing", 2)
+    look()
+    assert_near(sections(), [[0, left_ms], [60_000, back_ms], [30_000, paused_ms]])
+
+
+def test_a_reload_ends_what_played_and_the_next_page_goes_on_with_the_session(site, station, page):
+    open_episode(page, site, station)
+    listen_again(page)
+    play_for(page, 1)
+    told(page, "playing")
+    left_ms = page.evaluate(f"{AUDIO}.currentTime * 1000")
+    page.reload()
+    assert told(page, "stopped") == ["playing", "stopped"]
+    listen_again(page)
+    play_for(page, 0.5)
+    pause(page)
+    assert told(page, "paused")[2:] == ["playing", "paused"]
+    look()
+    first, second = RecordingPlay.objects.order_by("started")
+    assert first.played_ms >= left_ms - POSITION_MS
+    assert first.visit != second.visit
+    assert PlayerVisit.objects.count() == 2
+    assert PlayerSession.objects.get().on_demand_ms >= left_ms + 500 - 2 * POSITION_MS
+
+
+def test_a_page_that_is_swapped_lets_the_player_play_on(site, station, page):
+    open_episode(page, site, station)
+    listen_again(page)
+    for link in ("Schedule", "Programs"):
+        page.get_by_role("navigation").get_by_role("link", name=link).click()
+        expect(page.get_by_role("heading", name=link)).to_be_visible()
+        play_for(page, 0.5)
+    paused_ms = pause(page)
+    assert told(page, "paused") == ["playing", "paused"]
+    look()
+    assert_near(sections(), [[0, paused_ms]])
+    assert page.asked == ["GET", "POST", "POST"]
+
+
+def test_a_tab_that_is_hidden_tells_at_once_how_far_it_is_and_plays_on(site, station, page):
+    open_episode(page, site, station)
+    listen_again(page)
+    play_for(page, 0.5)
+    hidden_ms = page.evaluate(
+        f"""() => {{
+          Object.defineProperty(document, "hidden", {{ value: true, configurable: true }});
+          document.dispatchEvent(new Event("visibilitychange", {{ bubbles: true }}));
+          return {AUDIO}.currentTime * 1000;
+        }}"""
+    )
+    assert told(page, "heartbeat") == ["playing", "heartbeat"]
+    look()
+    assert_near(sections(), [[0, hidden_ms]])
+    assert PlayerSession.objects.get().is_open
+    # The tab is killed: nothing more is heard of it.
+    look(later_ms=SILENCE_MS + LATENESS_MS + 60_000)
+    assert not PlayerSession.objects.get().is_open
+    assert_near(sections(), [[0, hidden_ms]])
+
+
+def test_while_it_plays_it_tells_so_every_half_minute(site, station, page):
+    page.clock.install()
+    open_episode(page, site, station)
+    listen_again(page)
+    told(page, "playing")
+    page.clock.run_for(30_000)
+    told(page, "playing", "heartbeat")
+    page.clock.run_for(30_000)
+    told(page, "heartbeat", "heartbeat")
+    pause(page)
+    told(page, "heartbeat", "paused")
+    page.clock.run_for(90_000)
+    page.evaluate(f"{AUDIO}.play()")
+    assert told(page, "playing") == ["playing", "heartbeat", "heartbeat", "paused", "playing"]
+
+
+def test_a_live_stream_is_heard_and_the_same_player_then_plays_a_recording(site, station, page):
+    open_episode(page, site, station)
+    page.mouse.click(5, 5)
+    page.evaluate(f"{AUDIO}.play()")
+    playing(page)
+    play_for(page, 1.5)
+    listen_again(page)
+    play_for(page, 0.5)
+    pause(page)
+    told(page, "playing", "paused")
+    live = PlayerEvent.objects.filter(stream__slug="radio").order_by("sequence")
+    assert next(event.state for event in live if event.state != "buffering") == "playing"
+    assert live.last().state in ("stopped", "paused")
+    assert {(event.position_ms, event.duration_ms) for event in live} == {(None, None)}
+    look()
+    session = PlayerSession.objects.get()
+    assert session.live_ms > 1000
+    assert session.on_demand_ms > 0
+    assert len(sections()) == 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("doNotTrack", "'1'"), ("globalPrivacyControl", "true")])
+def test_nothing_is_told_of_whoever_does_not_want_it(site, station, context, page, name, value):
+    context.add_init_script(f"Object.defineProperty(Navigator.prototype, '{name}', {{ get: () => {value} }})")
+    open_episode(page, site, station)
+    assert str(page.evaluate(f"navigator.{name}")).lower() == value.strip("'")
+    listen_again(page)
+    play_for(page, 0.5)
+    seek(page, 20)
+    pause(page)
+    page.reload()
+    assert page.asked == []
+    assert not PlayerEvent.objects.exists()
+
+
+def test_a_browser_without_beacons_tells_all_the_same(site, station, context, page):
+    context.add_init_script("Navigator.prototype.sendBeacon = undefined")
+    open_episode(page, site, station)
+    listen_again(page)
+    play_for(page, 0.5)
+    paused_ms = pause(page)
+    assert told(page, "paused") == ["playing", "paused"]
+    look()
+    assert_near(sections(), [[0, paused_ms]])
+
+
+def test_a_server_that_fails_once_is_asked_again_and_the_page_hears_nothing_of_it(site, station, page):
+    broken = {"left": 1}
+
+    def fail(route: Any) -> None:
+        if broken["left"] and route.request.method == "GET":
+            broken["left"] -= 1
+            route.fulfill(status=503, json={"error": "later"})
+        else:
+            route.continue_()
+
+    page.route(f"**{ENDPOINT}", fail)
+    open_episode(page, site, station)
+    listen_again(page)
+    play_for(page, 0.5)
+    pause(page)
+    assert told(page, "paused") == ["paused"]
+    page.evaluate(f"{AUDIO}.play()")
+    assert told(page, "playing") == ["paused", "playing"]
+    assert not [line for line in page.noise if "503" not in line]
