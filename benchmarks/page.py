@@ -25,6 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks._own_database import KINDS, own_database
+from benchmarks._ratios import line
 
 MUST_ROLLUP_MS, GOAL_ROLLUP_MS = 2.0, 0.5
 MUST_QUERIES, GOAL_QUERIES = 12, 9
@@ -75,10 +76,10 @@ def measure(kind: str, *, quick: bool) -> int:
     _check_agreement(now)
     page, queries = _page(now)
     peer = min(_peer(now, None), _peer(now, LOOK_BACK_MS))
-    missed = _line(f"page_rollup_52_ms.{kind}", rollup, must=MUST_ROLLUP_MS, goal=GOAL_ROLLUP_MS, less_is_better=True)
-    missed += _line(f"page_queries.{kind}", queries, must=MUST_QUERIES, goal=GOAL_QUERIES, less_is_better=True)
+    missed = line(f"page_rollup_52_ms.{kind}", rollup, must=MUST_ROLLUP_MS, goal=GOAL_ROLLUP_MS, less_is_better=True)
+    missed += line(f"page_queries.{kind}", queries, must=MUST_QUERIES, goal=GOAL_QUERIES, less_is_better=True)
     must = QUICK_MUST_PEER if quick else MUST_PEER
-    missed += _line(f"page_peer_over_page.{kind}", peer / page, must=must, goal=GOAL_PEER, less_is_better=False)
+    missed += line(f"page_peer_over_page.{kind}", peer / page, must=must, goal=GOAL_PEER)
     return missed
 
 
@@ -181,10 +182,10 @@ def _check_agreement(now: dt.datetime) -> None:
     from aircox_listen_stats.reports import program
 
     lines = program.read_lines(PROGRAM_ID, _query(now), now=now)
-    for line, theirs in zip(lines, _from_sessions(now, None), strict=True):
-        ours = line.figures
+    for row, theirs in zip(lines, _from_sessions(now, None), strict=True):
+        ours = row.figures
         if ours is None or not 0.95 * theirs["sessions"] <= ours.sessions <= theirs["sessions"]:
-            raise SystemExit(f"The ways disagree on {line.started}: {ours} and {theirs}.")
+            raise SystemExit(f"The ways disagree on {row.started}: {ours} and {theirs}.")
 
 
 def _timed(name: str, work: Callable[[], object], times: int) -> float:
@@ -199,14 +200,6 @@ def _timed(name: str, work: Callable[[], object], times: int) -> float:
     median = statistics.median(taken)
     print(f"  {name}: median {median:.2f} ms, min {min(taken):.2f}, max {max(taken):.2f} ({times} times)")
     return median
-
-
-def _line(name: str, value: float, *, must: float, goal: float, less_is_better: bool) -> int:
-    """1 where the must is missed; says so."""
-    holds = value <= must if less_is_better else value >= must
-    sign = "<=" if less_is_better else ">="
-    print(f"RATIO {name} {value:.2f} must={sign}{must:g} goal={sign}{goal:g} {'ok' if holds else 'MISSED'}")
-    return int(not holds)
 
 
 if __name__ == "__main__":

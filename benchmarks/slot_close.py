@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks._own_database import KINDS, own_database
+from benchmarks._ratios import line
 
 MUST_CLOSE_MS, GOAL_CLOSE_MS = 20.0, 5.0
 MUST_READ_MS, GOAL_READ_MS = 2.0, 0.5
@@ -199,8 +200,8 @@ def _print_closing(kind: str, times: dict[str, list[float]]) -> int:
         )
     ours = statistics.median(times["ours"])
     tuned = statistics.median(times["peer, look-back"])
-    missed = _line(f"close_ms.{kind}", ours, must=MUST_CLOSE_MS, goal=GOAL_CLOSE_MS, less_is_better=True)
-    missed += _line(f"close_peer_over_ours.{kind}", tuned / ours, must=MUST_PEER, goal=GOAL_PEER, less_is_better=False)
+    missed = line(f"close_ms.{kind}", ours, must=MUST_CLOSE_MS, goal=GOAL_CLOSE_MS, less_is_better=True)
+    missed += line(f"close_peer_over_ours.{kind}", tuned / ours, must=MUST_PEER, goal=GOAL_PEER)
     return missed
 
 
@@ -240,15 +241,7 @@ def _print_reading(kind: str) -> int:
     assert len(found) == DIFFUSIONS
     print(f"  a program's last {DIFFUSIONS} diffusions: median {statistics.median(times):.2f} ms, max {max(times):.2f}")
     median = statistics.median(times)
-    return _line(f"read_52_ms.{kind}", median, must=MUST_READ_MS, goal=GOAL_READ_MS, less_is_better=True)
-
-
-def _line(name: str, value: float, *, must: float, goal: float, less_is_better: bool) -> int:
-    """1 where the must is missed; says so."""
-    holds = value <= must if less_is_better else value >= must
-    sign = "<=" if less_is_better else ">="
-    print(f"RATIO {name} {value:.2f} must={sign}{must:g} goal={sign}{goal:g} {'ok' if holds else 'MISSED'}")
-    return int(not holds)
+    return line(f"read_52_ms.{kind}", median, must=MUST_READ_MS, goal=GOAL_READ_MS, less_is_better=True)
 
 
 if __name__ == "__main__":

@@ -216,7 +216,7 @@ def _understood(door: event_rows.Door, fields: Mapping[str, Any]) -> dict[str, A
     if "ip" in given:
         try:
             event = event_of({**_STAND_INS, "origin": "hls", **{name: given[name] for name in _WHOSE if name in given}})
-            mark, identity_known = door.mark(event, ended_ms)
+            mark, identity_known = door.mark(event, kept.get("stream", ""), ended_ms)
         except BadField:
             return kept
         kept[_LISTENER] = {**asdict(mark), "previous": None, "identity_known": identity_known}

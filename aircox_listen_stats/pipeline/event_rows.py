@@ -7,17 +7,18 @@ secret of the period in which it ended: whenever it is told again, it is the sam
 from __future__ import annotations
 
 import hashlib
+import secrets as entropy
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import IntegrityError, connection, transaction
 
 from .. import conf
 from ..fields import from_ms
 from ..kernel import calendar
-from ..kernel.types import Address, ListenerMark
+from ..kernel.types import ListenerMark
 from ..models import Inbox, StreamEvent
 from ..sources.stream_events import Event, Request, StreamEventsSource, Told
 from . import recognise, rows, secrets
@@ -27,6 +28,48 @@ DAY_MS = 24 * 3600 * 1000
 PORTION = 1_000
 """Events of one transaction: on SQLite a thirtieth of a second, and a third for the collector's,
 for which aircox's Monitor waits."""
+
+REMEMBERED_PEOPLE = 50_000
+"""About 20 MB; who is not remembered is recognised anew."""
+
+
+class _Person(NamedTuple):
+    now: ListenerMark
+    before: ListenerMark  # under the secret of the period before, where it is known
+    identity_known: bool
+
+
+class _People:
+    """Who was told of lately, by a hash under a key that dies with the process: it tells no address.
+
+    A listener comes again in every batch, and recognising takes longer than all else that is done for an event.
+    """
+
+    def __init__(self) -> None:
+        self._key = entropy.token_bytes(32)
+        self._known: dict[bytes, _Person] = {}
+        self._valid_for: tuple[object, object] = (None, None)
+
+    def begin(self, settings: conf.Settings, known: secrets.Secrets) -> None:
+        """Forgets who was found out under other settings or secrets."""
+        if self._valid_for[0] is not settings or self._valid_for[1] is not known:
+            self._known, self._valid_for = {}, (settings, known)
+
+    def name(self, *told: str | None) -> bytes:
+        return hashlib.blake2b(
+            "\0".join(map(str, told)).encode("utf-8", "surrogatepass"), digest_size=16, key=self._key
+        ).digest()
+
+    def of(self, name: bytes) -> _Person | None:
+        return self._known.get(name)
+
+    def remember(self, name: bytes, person: _Person) -> None:
+        if len(self._known) >= REMEMBERED_PEOPLE:
+            self._known = {}
+        self._known[name] = person
+
+
+_people = _People()
 
 
 class Door:
@@ -42,37 +85,41 @@ class Door:
             ),
             now_ms - settings.keep_events_days * DAY_MS,
         )
-        self._people: dict[tuple[str, str | None, str | None], tuple[ListenerMark, ListenerMark, bool]] = {}
-        self._same: Counter[int] = Counter()
+        self._same: dict[int, int] = {}
+        self._people: dict[tuple[str | None, ...], _Person] = {}
+        _people.begin(settings, self.secrets)
 
     def told(self, event: Event, request: Request) -> Told:
         """The event as it is kept. Raises BadField."""
-        mark, identity_known = self.mark(event, request.ended_ms)
+        mark, identity_known = self.mark(event, request.stream, request.ended_ms)
         session = self.session(self.source.session_of(event), request.ended_ms)
         key = event_key(self.source.name, request, mark.listener, session)
-        self._same[key] += 1
-        if self._same[key] > 1:  # two of the same second that nothing tells apart are two, in one batch
-            key = _hashed(f"{key} {self._same[key]}")
+        same = self._same[key] = self._same.get(key, 0) + 1
+        if same > 1:  # two of the same second that nothing tells apart are two, in one batch
+            key = _hashed(f"{key} {same}")
         return Told(key=key, request=request, who=mark, identity_known=identity_known, session=session)
 
-    def mark(self, event: Event, ended_ms: int) -> tuple[ListenerMark, bool]:
+    def mark(self, event: Event, stream: str, ended_ms: int) -> tuple[ListenerMark, bool]:
         """Who it was, under the secret of the period in which the event ended: the same whenever it is told.
 
         Raises BadField.
         """
-        person = event.ip, event.user_agent, event.forwarded_for
-        found = self._people.get(person)
-        if found is None:
-            address, identity_known = self.source.address_of(event)
-            found = self._people[person] = (*self._marks(address), identity_known)
-        now, before, identity_known = found
-        return (now if ended_ms >= self.secrets.started_ms else before), identity_known
+        told = stream, event.ip, event.user_agent, event.forwarded_for
+        person = self._people.get(told)
+        if person is None:
+            name = _people.name(*told)
+            person = _people.of(name)
+            if person is None:
+                person = self._recognised(event, stream)
+                _people.remember(name, person)
+            self._people[told] = person
+        return (person.now if ended_ms >= self.secrets.started_ms else person.before), person.identity_known
 
-    def _marks(self, address: Address) -> tuple[ListenerMark, ListenerMark]:
-        mark = recognise.mark(address, self.secrets)
-        if mark.previous is None:
-            return mark, mark
-        return mark, replace(mark, listener=mark.previous, previous=None)
+    def _recognised(self, event: Event, stream: str) -> _Person:
+        address, identity_known = self.source.address_of(event)
+        mark = recognise.mark(address, self.secrets, stream)
+        before = mark if mark.previous is None else replace(mark, listener=mark.previous, previous=None)
+        return _Person(mark, before, identity_known)
 
     def session(self, told: str, ended_ms: int) -> int | None:
         """A hash of the player's session id under the same secret; None where it has none."""
@@ -135,26 +182,31 @@ def store(source: str, told: Sequence[Told], counts: Counter[str], *, now_ms: in
 
 
 def _store(source: str, told: Sequence[Told], counts: Counter[str], now_ms: int) -> int:
+    """Stores them as if all were new, which they nearly always are; else those that are."""
     try:
-        return _store_new(source, told, counts, now_ms)
-    except IntegrityError:  # another process took the same batch at the same moment
-        return _store_new(source, told, counts, now_ms)
+        return _store_new(source, told, len(told), counts, now_ms)
+    except IntegrityError:
+        pass
+    try:
+        return _store_new(source, unknown(told), len(told), counts, now_ms)
+    except IntegrityError:  # another process took the same batch at the same moment, and is done now
+        return _store_new(source, unknown(told), len(told), counts, now_ms)
 
 
-def _store_new(source: str, told: Sequence[Told], counts: Counter[str], now_ms: int) -> int:
-    new = unknown(told)
-    noted = {**counts, "kept": len(new), "duplicates": len(told) - len(new)}
+def _store_new(source: str, new: Sequence[Told], seen: int, counts: Counter[str], now_ms: int) -> int:
+    """How many there are. Raises IntegrityError, and has stored nothing, where one of them is not new."""
+    noted = {**counts, "kept": len(new), "duplicates": seen - len(new)}
     noted = {name: count for name, count in noted.items() if count}
     if not noted:
         return 0
-    previous = {one.who.listener: one.who.previous for one in new if isinstance(one.who, ListenerMark)}
+    marks = {one.who for one in new if isinstance(one.who, ListenerMark) and one.who.previous is not None}
     with transaction.atomic():
         batch = Inbox.objects.create(
             source=source,
             received=from_ms(now_ms),
             payload={
                 "events": len(new),
-                "previous": [[listener, before] for listener, before in previous.items() if before is not None],
+                "previous": [[mark.listener, mark.previous] for mark in marks],
                 "counts": noted,
             },
         ).pk

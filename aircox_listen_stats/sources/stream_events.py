@@ -9,6 +9,7 @@ nginx's log tells (sources/hls.py).
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import ipaddress
 import json
 import re
@@ -56,6 +57,11 @@ LONGEST_DELAY_SECONDS = 3600.0
 
 REMEMBERED_REQUESTS = 8192
 """Different requests of which is remembered what they fetch: a segment is asked for by every player."""
+
+REMEMBERED_STAMPS = 16_384
+"""Requests of one second bear the same stamp."""
+
+REMEMBERED_RENDITIONS = 1_024
 
 NAMELESS = "#"
 """So begins a rendition that has no name: its path was too long for one, and may have been somebody's."""
@@ -342,10 +348,12 @@ class StreamEventsSource(PushSource):
     def address_of(self, event: Event) -> tuple[Address, bool]:
         """Whose event it is, and whether that is the listener and not our own proxy. Raises BadField."""
         try:
-            ipaddress.ip_address(event.ip.strip().strip("[]"))
+            address = ipaddress.ip_address(event.ip.strip().strip("[]"))
         except ValueError:
             raise BadField("ip", "wrong") from None
-        ip, identity_known = urlauth.beyond_proxies(event.ip, event.forwarded_for or "", self.trusted_proxies)
+        ip, identity_known = str(address), True
+        if self.trusted_proxies:
+            ip, identity_known = urlauth.beyond_proxies(ip, event.forwarded_for or "", self.trusted_proxies)
         return Address(ip=ip, agent=event.user_agent or ""), identity_known
 
     def path_of(self, stream: str, rendition: str, number: int | None) -> str:
@@ -451,6 +459,7 @@ def _connection(one: Told) -> Observation:
     )
 
 
+@functools.lru_cache(maxsize=REMEMBERED_RENDITIONS)
 def _rendition(pattern: str) -> str:
     """A rendition's name as it is kept; of one without a name, a hash that tells it from others."""
     if not pattern:
@@ -495,23 +504,30 @@ def _started(event: Event, ended_ms: int) -> int:
 def instant_of(stamp: Stamp, field: str) -> int:
     """Epoch milliseconds. Raises BadField."""
     try:
-        ms = _milliseconds(stamp)
+        return _milliseconds(stamp)
+    except _NoOffset:
+        raise BadField(field, "no_offset") from None
     except (MalformedRecord, ValueError, OverflowError):
         raise BadField(field, "wrong") from None
-    if ms is None:
-        raise BadField(field, "no_offset")
-    if not 0 < ms < LAST_INSTANT_MS:
-        raise BadField(field, "wrong")
-    return ms
 
 
-def _milliseconds(stamp: Stamp) -> int | None:
-    """Epoch milliseconds; None for a time without its zone."""
+class _NoOffset(Exception):
+    """A time without its zone."""
+
+
+@functools.lru_cache(maxsize=REMEMBERED_STAMPS)
+def _milliseconds(stamp: Stamp) -> int:
     if not isinstance(stamp, str):
-        return round(stamp * MS)
-    if stamp[2:3] == "/":
-        return instant(stamp.encode("ascii")) * MS
-    if stamp.replace(".", "", 1).isdigit():
-        return round(float(stamp) * MS)  # nginx's $msec comes quoted
-    at = dt.datetime.fromisoformat(stamp)
-    return None if at.tzinfo is None else round(at.timestamp() * MS)
+        ms = round(stamp * MS)
+    elif stamp[2:3] == "/":
+        ms = instant(stamp.encode("ascii")) * MS
+    elif stamp.replace(".", "", 1).isdigit():
+        ms = round(float(stamp) * MS)  # nginx's $msec comes quoted
+    else:
+        at = dt.datetime.fromisoformat(stamp)
+        if at.tzinfo is None:
+            raise _NoOffset
+        ms = round(at.timestamp() * MS)
+    if not 0 < ms < LAST_INSTANT_MS:
+        raise ValueError("an instant outside 1970 to 9999")
+    return ms
