@@ -82,6 +82,11 @@ def capture() -> Callable[[str], Path]:
 @pytest.fixture
 def child_environment(transactional_db: None) -> dict[str, str]:
     """The environment of a process that works on this test's own database, with these settings."""
+    return environment_of_children()
+
+
+def environment_of_children() -> dict[str, str]:
+    """The same for a fixture of a wider scope, which has opened the test database itself."""
     from django.conf import settings
     from django.db import connection
 
