@@ -84,14 +84,14 @@ def rows_of(visits: list[tuple[int, int, int, int, int, int]]) -> list[Row]:
     return rows
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(VISITS, st.lists(st.booleans(), min_size=4, max_size=4), st.sampled_from([NAMES, ["a", "a", "b"]]))
 def test_sweeps_tell_what_is_told_one_by_one(visits: Any, is_named: list[bool], names: list[str]) -> None:
     of = fetches(rows_of(visits), is_named, names)
     assert shown(stretches_of(of, target_ms=TARGET_MS)) == shown(stretches_one_by_one(of, target_ms=TARGET_MS))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(VISITS, st.lists(st.booleans(), min_size=4, max_size=4), st.lists(st.integers(1, 20), max_size=8))
 def test_wherever_a_log_is_cut_what_goes_on_is_kept_and_the_rest_is_told(
     visits: Any, is_named: list[bool], lengths: list[int]
