@@ -1,4 +1,4 @@
-"""Quarter-hours, hours, days, broadcast days and weeks of a station's zone, as instants.
+"""Quarter-hours, hours, dayparts, days, broadcast days, weeks, months and years of a station's zone, as instants.
 
 Slots are half-open and tile time without gap or overlap, so that a day of the
 change to summer time has 23 hours and one of the change back 25, with two
@@ -26,9 +26,11 @@ __all__ = [
     "dayparts",
     "days",
     "hours",
+    "months",
     "period_start",
     "quarter_hours",
     "weeks",
+    "years",
 ]
 
 QUARTER_HOUR_MS = 900_000
@@ -39,6 +41,7 @@ DAYPARTS = (0, 6, 10, 13, 16, 19)
 """The local hours at which a daypart begins; the last one ends at midnight. RAJAR."""
 
 MIDNIGHT = dt.time(0)
+ONE_DAY = dt.timedelta(days=1)
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MS = dt.timedelta(milliseconds=1)
@@ -72,25 +75,35 @@ def days(zone: ZoneInfo, start_ms: int, end_ms: int) -> Slots:
 
 def broadcast_days(zone: ZoneInfo, start_ms: int, end_ms: int, *, starts: dt.time) -> Slots:
     """The whole broadcast days, from ``starts`` to ``starts``, that ``[start_ms, end_ms)`` touches."""
-    return _date_slots(zone, start_ms, end_ms, starts, lambda day: day, dt.timedelta(days=1))
+    return _date_slots(zone, start_ms, end_ms, starts, lambda day: day)
 
 
 def weeks(zone: ZoneInfo, start_ms: int, end_ms: int, *, starts: dt.time = MIDNIGHT) -> Slots:
     """The whole weeks, from Monday's ``starts``, that ``[start_ms, end_ms)`` touches."""
-    return _date_slots(zone, start_ms, end_ms, starts, _monday, dt.timedelta(days=7))
+    return _date_slots(zone, start_ms, end_ms, starts, _monday)
+
+
+def months(zone: ZoneInfo, start_ms: int, end_ms: int, *, starts: dt.time = MIDNIGHT) -> Slots:
+    """The whole months, from ``starts`` on the first, that ``[start_ms, end_ms)`` touches."""
+    return _date_slots(zone, start_ms, end_ms, starts, _first_of_month)
+
+
+def years(zone: ZoneInfo, start_ms: int, end_ms: int, *, starts: dt.time = MIDNIGHT) -> Slots:
+    """The whole years, from ``starts`` on 1 January, that ``[start_ms, end_ms)`` touches."""
+    return _date_slots(zone, start_ms, end_ms, starts, _first_of_year)
 
 
 def dayparts(zone: ZoneInfo, start_ms: int, end_ms: int) -> tuple[Slots, Ints]:
     """The whole dayparts that ``[start_ms, end_ms)`` touches, and which of DAYPARTS each is."""
     if end_ms <= start_ms:
         return _slots(np.empty(0, dtype=np.int64), start_ms, end_ms), np.empty(0, dtype=np.int64)
-    day = _local(start_ms, zone).date() - dt.timedelta(days=1)
-    last = _local(end_ms, zone).date() + dt.timedelta(days=1)
+    day = _local(start_ms, zone).date() - ONE_DAY
+    last = _local(end_ms, zone).date() + ONE_DAY
     bounds: dict[int, int] = {}
     while day <= last:
         for part, hour in enumerate(DAYPARTS):
             bounds[_first_instant(day, dt.time(hour), zone)] = part
-        day += dt.timedelta(days=1)
+        day += ONE_DAY
     slots = _slots(np.array(sorted(bounds), dtype=np.int64), start_ms, end_ms)
     return slots, np.array([bounds[start] for start in slots.starts_ms.tolist()], dtype=np.int64)
 
@@ -114,10 +127,18 @@ def _monday(day: dt.date) -> dt.date:
     return day - dt.timedelta(days=day.weekday())
 
 
+def _first_of_month(day: dt.date) -> dt.date:
+    return day.replace(day=1)
+
+
+def _first_of_year(day: dt.date) -> dt.date:
+    return day.replace(month=1, day=1)
+
+
 _FIRST_DAYS: dict[str, Callable[[dt.date], dt.date]] = {
     "day": lambda day: day,
     "week": _monday,
-    "month": lambda day: day.replace(day=1),
+    "month": _first_of_month,
 }
 
 
@@ -164,7 +185,7 @@ def _change_between(low_ms: int, high_ms: int, zone: ZoneInfo) -> int:
 def _period_start(instant_ms: int, zone: ZoneInfo, starts: dt.time, first_day: Callable[[dt.date], dt.date]) -> int:
     # The next day's too: a clock turned back over midnight shows the old date after the new day began.
     today = _local(instant_ms, zone).date()
-    for day in (today + dt.timedelta(days=1), today, today - dt.timedelta(days=1)):
+    for day in (today + ONE_DAY, today, today - ONE_DAY):
         start = _first_instant(first_day(day), starts, zone)
         if start <= instant_ms:
             return start
@@ -172,20 +193,24 @@ def _period_start(instant_ms: int, zone: ZoneInfo, starts: dt.time, first_day: C
 
 
 def _date_slots(
-    zone: ZoneInfo,
-    start_ms: int,
-    end_ms: int,
-    starts: dt.time,
-    first_day: Callable[[dt.date], dt.date],
-    step: dt.timedelta,
+    zone: ZoneInfo, start_ms: int, end_ms: int, starts: dt.time, first_day: Callable[[dt.date], dt.date]
 ) -> Slots:
+    """The slots from one first day to the next."""
     bounds: list[int] = []
     if end_ms > start_ms:
-        day = first_day(_local(start_ms, zone).date() - dt.timedelta(days=1))
+        day = first_day(_local(start_ms, zone).date() - ONE_DAY)
         while not bounds or bounds[-1] < end_ms:
             bounds.append(_first_instant(day, starts, zone))
-            day += step
+            day = _next_first_day(day, first_day)
     return _slots(np.unique(np.array(bounds, dtype=np.int64)), start_ms, end_ms)
+
+
+def _next_first_day(day: dt.date, first_day: Callable[[dt.date], dt.date]) -> dt.date:
+    """The first day of what follows the period that begins on ``day``."""
+    following = day + ONE_DAY
+    while first_day(following) == day:
+        following += ONE_DAY
+    return following
 
 
 def _clock_slots(zone: ZoneInfo, start_ms: int, end_ms: int, length_ms: int) -> Slots:

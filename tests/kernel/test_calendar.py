@@ -17,9 +17,11 @@ from aircox_listen_stats.kernel.calendar import (
     dayparts,
     days,
     hours,
+    months,
     period_start,
     quarter_hours,
     weeks,
+    years,
 )
 from aircox_listen_stats.kernel.correlate import Listening
 from aircox_listen_stats.kernel.metrics import Periods
@@ -29,6 +31,7 @@ from .oracles import HOUR_MS, S, random_cases, utc
 BRUSSELS = ZoneInfo("Europe/Brussels")
 ZONES = ["Europe/Brussels", "Australia/Lord_Howe", "Asia/Kathmandu", "America/St_Johns", "America/Havana", "UTC"]
 FOUR = dt.time(4)
+DAYS_OF_MONTHS = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
 MINUTE_MS = 60_000
 
 # When clocks of the European Union change: 01:00 UTC on the last Sunday of March and of October.
@@ -154,7 +157,7 @@ def test_slots_are_whole_and_touch_the_period():
     assert pairs(quarter_hours(BRUSSELS, ten, ten + 15 * MINUTE_MS)) == [(ten, ten + 15 * MINUTE_MS)]
 
 
-@pytest.mark.parametrize("make", [quarter_hours, hours, days, weeks])
+@pytest.mark.parametrize("make", [quarter_hours, hours, days, weeks, months, years])
 def test_no_time_has_no_slots(make):
     assert len(make(BRUSSELS, utc("2026-11-23T10:00"), utc("2026-11-23T10:00"))) == 0
     assert len(make(BRUSSELS, utc("2026-11-23T10:00"), utc("2026-11-23T09:00"))) == 0
@@ -164,6 +167,24 @@ def test_weeks_begin_on_monday():
     (week,) = pairs(weeks(BRUSSELS, utc("2026-03-25T12:00"), utc("2026-03-25T13:00")))
     assert week == (local("2026-03-23T00:00"), local("2026-03-30T00:00"))
     assert (week[1] - week[0]) // HOUR_MS == 7 * 24 - 1
+
+
+def test_months_are_as_long_as_they_were():
+    """From the 1st at 04:00, so that the night of the 1st belongs to the month before."""
+    slots = months(BRUSSELS, local("2026-01-01T04:00"), local("2027-01-01T04:00"), starts=FOUR)
+    assert slots.starts_ms[0] == local("2026-01-01T04:00")
+    assert slots.ends_ms[-1] == local("2027-01-01T04:00")
+    longer = ((slots.ends_ms - slots.starts_ms) // HOUR_MS) - 24 * np.array(DAYS_OF_MONTHS)
+    assert longer.tolist() == [0, 0, -1, 0, 0, 0, 0, 0, 0, 1, 0, 0]
+    assert pairs(months(BRUSSELS, local("2026-11-01T03:59"), local("2026-11-01T04:00"), starts=FOUR)) == [
+        (local("2026-10-01T04:00"), local("2026-11-01T04:00"))
+    ]
+
+
+def test_years_have_their_leap_day():
+    slots = years(BRUSSELS, local("2027-12-31T23:59"), local("2029-01-01T00:00"))
+    assert ((slots.ends_ms - slots.starts_ms) // (24 * HOUR_MS)).tolist() == [365, 366]
+    assert pairs(slots)[1] == (local("2028-01-01T00:00"), local("2029-01-01T00:00"))
 
 
 def test_dayparts_of_the_day_that_the_clock_goes_back():
@@ -191,6 +212,8 @@ def test_an_unknown_rotation_is_refused_by_name():
         period_start(0, "yearly", BRUSSELS, FOUR)
 
 
+STARTING_HOURS = {"days": {0}, "weeks": {0}, "months": {0}, "years": {0}, "broadcast_days": {4}}
+
 instants = st.integers(utc("2020-01-01T00:00") // MINUTE_MS, utc("2030-12-31T00:00") // MINUTE_MS).map(
     lambda minutes: minutes * MINUTE_MS
 )
@@ -201,7 +224,7 @@ instants = st.integers(utc("2020-01-01T00:00") // MINUTE_MS, utc("2030-12-31T00:
     st.sampled_from(ZONES),
     instants,
     st.integers(1, 10 * 24 * 60),
-    st.sampled_from(["quarter_hours", "hours", "days", "weeks", "broadcast_days"]),
+    st.sampled_from(["quarter_hours", "hours", "days", "weeks", "months", "years", "broadcast_days"]),
 )
 def test_slots_tile_the_period_and_begin_where_the_clock_says(name, start, minutes, kind):
     zone = ZoneInfo(name)
@@ -216,8 +239,10 @@ def test_slots_tile_the_period_and_begin_where_the_clock_says(name, start, minut
         before = dt.datetime.fromtimestamp(begin / S - 1, tz=zone)
         if shown.utcoffset() == before.utcoffset():  # else the clock was changed just here
             assert shown.minute % {"quarter_hours": 15}.get(kind, 60) == 0
-            assert shown.hour in {"days": {0}, "weeks": {0}, "broadcast_days": {4}}.get(kind, set(range(24)))
+            assert shown.hour in STARTING_HOURS.get(kind, set(range(24)))
             assert kind != "weeks" or shown.weekday() == 0
+            assert kind not in ("months", "years") or shown.day == 1
+            assert kind != "years" or shown.month == 1
 
 
 @random_cases(max_examples=150)
