@@ -15,10 +15,11 @@ from ..conf import Settings
 from ..fields import from_ms, to_ms
 from ..kernel.types import Layer, RuleSet
 from ..models import Airing, Audience
-from . import observed
+from . import observed, on_demand
 from .figures import MINUTE, MS_PER_MINUTE, Figures, average, change
 from .flow import MinuteFlow, minute_flow
 from .observed import Gap
+from .on_demand import RecordingLine
 from .program import DiffusionLine, read_line
 from .programs import with_figures
 
@@ -104,6 +105,7 @@ class DiffusionAudience:
     gaps: tuple[Gap, ...]
     tracks: tuple[UnderLine, ...]
     sounds: tuple[UnderLine, ...]
+    on_demand: tuple[RecordingLine, ...]
     comparison: Comparison | None
     earlier: Neighbour | None
     later: Neighbour | None
@@ -140,7 +142,7 @@ def newest_of(diffusion_id: int) -> Airing | None:
 
 
 def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, now: dt.datetime) -> DiffusionAudience:
-    """Everything known of one diffusion, in at most nine queries."""
+    """Everything known of one diffusion, in at most ten queries."""
     line = read_line(airing.pk, rules.name)
     started_ms = to_ms(airing.started)
     # Of what is still on air, the figures tell as far as they were computed.
@@ -166,6 +168,7 @@ def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, no
         gaps=gaps,
         tracks=tuple(one for one in under if one.layer == Layer.TRACK),
         sounds=tuple(one for one in under if one.layer == Layer.SOUND),
+        on_demand=on_demand.of_episode(airing.episode_id),
         comparison=_comparison(airing, line.figures, rules.name),
         earlier=_neighbour(_others(airing).filter(started__lt=airing.started).order_by("-started", "-id")),
         later=_neighbour(_others(airing).filter(started__gt=airing.started, started__lt=now).order_by("started", "id")),

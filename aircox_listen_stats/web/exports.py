@@ -16,6 +16,7 @@ from django.http import HttpRequest, HttpResponse
 
 from ..reports.diffusion import DiffusionAudience, UnderLine
 from ..reports.figures import COUNTS, Figures, is_hidden
+from ..reports.on_demand import MARKS
 from ..reports.program import DiffusionLine, ProgramAudience
 from ..reports.programs import ProgramLine, ProgramList
 from ..reports.query import ReportQuery
@@ -108,6 +109,20 @@ UNDER_HEADER = (
 )
 
 
+ON_DEMAND_HEADER = (
+    "airing_id",
+    "sound_id",
+    "title",
+    "length_minutes",
+    "plays",
+    "listening_hours",
+    *(f"heard_at_{mark:.0%}_share".replace("%", "") for mark in MARKS),
+    "first_play_utc",
+    "last_play_utc",
+    "hidden_below",
+)
+
+
 def programs_csv(request: HttpRequest, report: ProgramList, *, minimum: int) -> HttpResponse:
     """One row for each program."""
     period = report.period
@@ -172,6 +187,7 @@ def diffusion_hiding(report: DiffusionAudience, minimum: int) -> DiffusionAudien
         flow=flow,
         tracks=tuple(_hiding(line, minimum) for line in report.tracks),
         sounds=tuple(_hiding(line, minimum) for line in report.sounds),
+        on_demand=tuple(line.hiding_below(minimum) for line in report.on_demand),
     )
 
 
@@ -252,6 +268,26 @@ def _under_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[str]
     return UNDER_HEADER, _under((*report.sounds, *report.tracks), report, minimum)
 
 
+def _on_demand_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[str], Iterator[Row]]:
+    return ON_DEMAND_HEADER, _on_demand(diffusion_hiding(report, minimum), minimum)
+
+
+def _on_demand(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
+    for line in report.on_demand:
+        yield (
+            report.line.airing_id,
+            line.sound_id,
+            line.title,
+            line.length_minutes,
+            line.plays,
+            line.listening_hours,
+            *(share for _, share in line.heard or [(mark, None) for mark in MARKS]),
+            _utc(line.first_play),
+            _utc(line.last_play),
+            minimum,
+        )
+
+
 def _minutes(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
     local = zoneinfo.ZoneInfo(report.zone)
     for minute, mean in enumerate(report.curve):
@@ -297,6 +333,7 @@ DIFFUSION_TABLES: dict[str, Callable[[DiffusionAudience, int], tuple[Sequence[st
     "figures": _figures_table,
     "minutes": _minutes_table,
     "on-air": _under_table,
+    "on-demand": _on_demand_table,
 }
 """The tables of a diffusion, by the value of ``?table=``."""
 
