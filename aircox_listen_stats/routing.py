@@ -13,7 +13,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.urls import URLPattern, path, re_path
 
 from . import conf
-from .web.callbacks import callbacks_first
+from .web.callbacks import callbacks_first, lifespan
 from .web.consumers import CLOSE_UNKNOWN_STATION, LiveConsumer, StaffConsumer
 
 ASGIApplication = Callable[[Any, Any, Any], Awaitable[None]]
@@ -49,4 +49,5 @@ def with_live(http: ASGIApplication, *more: URLPattern) -> ProtocolTypeRouter:
     Websockets of any other path are refused, as an unknown page is.
     """
     routes = [*websocket_urlpatterns, *more, re_path("", _no_such_route)]
-    return ProtocolTypeRouter({"http": callbacks_first(http), "websocket": URLRouter(routes)})
+    parts = {"http": callbacks_first(http), "websocket": URLRouter(routes), "lifespan": lifespan}
+    return ProtocolTypeRouter(parts)

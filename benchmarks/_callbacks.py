@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import signal
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._own_database import KINDS, own_database
+from benchmarks._ratios import line
 
 MUST_RATIO, GOAL_RATIO = 5.0, 10.0
 GOAL_P99_MS = 20.0
@@ -83,22 +85,15 @@ def _measure(kind: str, folder: Path, *, quick: bool) -> int:
     _run("uvicorn, journal with fsync", _uvicorn, folder, OURS, seconds, RATE, BENCHMARK_FSYNC="1")
     lost = _killed(folder)
     ratio = _median(ours, "per_second") / _median(peers, "per_second")
-    missed = _line(f"callbacks_over_gunicorn.{kind}", ratio, must=f">={MUST_RATIO:g}", goal=f">={GOAL_RATIO:g}",
-                   holds=ratio >= MUST_RATIO)  # fmt: skip
-    missed += _line(f"callbacks_lost_by_kill.{kind}", lost, must="==0", goal="==0", holds=lost == 0)
-    _line(f"callbacks_p99_ms_at_{RATE:.0f}.{kind}", _median(paced, "p99_ms"), must="none", goal=f"<={GOAL_P99_MS:g}",
-          holds=True)  # fmt: skip
+    missed = line(f"callbacks_over_gunicorn.{kind}", ratio, must=MUST_RATIO, goal=GOAL_RATIO)
+    missed += line(f"callbacks_lost_by_kill.{kind}", lost, must=0, goal=0, less_is_better=True)
+    p99_ms = _median(paced, "p99_ms")
+    line(f"callbacks_p99_ms_at_{RATE:.0f}.{kind}", p99_ms, must=math.inf, goal=GOAL_P99_MS, less_is_better=True)
     return missed
 
 
 def _median(runs: Sequence[dict[str, Any]], name: str) -> float:
     return statistics.median(run[name] for run in runs)
-
-
-def _line(name: str, value: float, *, must: str, goal: str, holds: bool) -> int:
-    """1 where the must is missed; says so."""
-    print(f"RATIO {name} {value:.2f} must={must} goal={goal} {'ok' if holds else 'MISSED'}")
-    return int(not holds)
 
 
 # Servers ------------------------------------------------------------------------

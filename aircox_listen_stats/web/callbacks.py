@@ -16,6 +16,7 @@ before the answer; what was heard is in this process's journal by then (see
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import hmac
 import logging
@@ -34,11 +35,14 @@ from ..errors import MalformedRecord, place_of
 from ..sources import registry, urlauth
 from .buffer import Arrived, buffer
 
-__all__ = ["CallbacksFirst", "callback", "callbacks_first"]
+__all__ = ["CallbacksFirst", "callback", "callbacks_first", "lifespan"]
 
 log = logging.getLogger(__name__)
 
 ADMIT = {"icecast-auth-user": "1"}
+
+START_SECONDS = 5.0
+"""How long a server waits, when it starts, for the database to tell the period's secret."""
 
 BODY_SECONDS = 5.0
 """How long the rest of a body is waited for. Icecast sends it with the head, and gives up after 15 s."""
@@ -119,6 +123,19 @@ def callbacks_first(http: ASGIApplication) -> ASGIApplication:
         await send({"type": "http.response.body", "body": b""})
 
     return application
+
+
+async def lifespan(scope: Any, receive: Any, send: Any) -> None:
+    """Lets a server that speaks of its start (uvicorn) wait, not too long, until callbacks can be journalled."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(START_SECONDS):
+                    await asyncio.to_thread(buffer.prepare)
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
 
 
 _HEADERS = [*((name.encode(), value.encode()) for name, value in ADMIT.items()), (b"content-length", b"0")]

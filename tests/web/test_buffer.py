@@ -34,7 +34,8 @@ AGENT = "VLC/3.0.20 secret-agent"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    with override_settings(AIRCOX_LISTEN_STATS={"JOURNAL_FOLDER": tmp_path / "journals"}):
+    given = {"JOURNAL_FOLDER": tmp_path / "journals", "CALLBACK_TOKENS": {"icecast": "x"}}
+    with override_settings(AIRCOX_LISTEN_STATS=given):
         yield tmp_path / "journals"
 
 
@@ -342,6 +343,52 @@ def test_a_locked_database_delays_no_answer(running: Buffer, monkeypatch: pytest
     finally:
         release.set()
     until(lambda: clients() == numbers(100))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_slow_journal_is_not_waited_for_again_until_it_is_quick(
+    running: Buffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets.current(NOW_MS)
+    running.patience_seconds = 0.05
+    monkeypatch.setattr(buffers, "QUICK_SECONDS", 0.02)
+    write, slow = os.write, [0.1]
+    monkeypatch.setattr(journal.os, "write", lambda *told: (time.sleep(slow[0]), write(*told))[1])
+    assert not running.keep(arrived(0))
+    until(lambda: not len(running))
+    assert (running.keep(arrived(1)), running._is_late) == (False, True)
+    until(lambda: not len(running))
+    slow[0] = 0.0
+    running.keep(arrived(2))
+    until(lambda: not running._is_late)
+    running.patience_seconds = 5
+    assert running.keep(arrived(3))
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_server_that_starts_knows_the_secret_before_the_first_callback(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aircox_listen_stats.web import callbacks
+
+    secrets.forget()
+    recognise.forget()
+    made = Buffer()
+    monkeypatch.setattr(callbacks, "buffer", made)
+    told: list[str] = []
+    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+    async def receive() -> dict[str, str]:
+        return messages.pop(0)
+
+    async def send(message: dict[str, str]) -> None:
+        told.append(message["type"])
+
+    await callbacks.lifespan({"type": "lifespan"}, receive, send)
+    assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert secrets.known(time.time_ns() // 1_000_000) is not None
+    monkeypatch.setattr(secrets, "current", _raise(DatabaseError("away")))
+    await asyncio.to_thread(made.prepare)
 
 
 def test_a_fork_begins_with_nothing_and_leaves_the_parents_journal_locked(folder: Path) -> None:
