@@ -20,12 +20,24 @@ from django.db.models import Max
 from . import conf
 from .errors import ListenStatsError, SourceUnavailable
 from .fields import from_ms, to_ms
-from .models import Connection, Coverage, Inbox, Lease, MonitorWatch, SourceState, StaleWindow, Stream
+from .models import (
+    Connection,
+    Coverage,
+    DeadLetter,
+    Inbox,
+    IngestToken,
+    Lease,
+    MonitorWatch,
+    SourceState,
+    StaleWindow,
+    Stream,
+)
 from .onair import aircox
 from .pipeline import journal, lease, rows
 from .pipeline.ingest import TOTALS
 from .sources import registry
 from .sources.base import PullSource, Report, Source
+from .sources.stream_events import StreamEventsSource
 
 MS = 1000
 MINUTE_MS = 60 * MS
@@ -187,6 +199,9 @@ def _sources(settings: conf.Settings, now_ms: int) -> Findings:
 def _source(source: Source, options: Any, now_ms: int) -> Findings:
     subject = f"source {source.name}"
     state = SourceState.objects.filter(pk=source.name).first()
+    if isinstance(source, StreamEventsSource):
+        yield from _stream_events(source, state, now_ms)
+        return
     if not isinstance(source, PullSource):
         heard = state.heard if state else None
         yield Finding(
@@ -211,6 +226,31 @@ def _source(source: Source, options: Any, now_ms: int) -> Findings:
     yield from _one_address(subject, report)
     if isinstance(options.get("url"), str):
         yield from _server_clock(subject, options["url"])
+
+
+def _stream_events(source: StreamEventsSource, state: SourceState | None, now_ms: int) -> Findings:
+    subject = f"source {source.name}"
+    told_ms = state.cursor.get("told_ms", 0) if state else 0
+    if told_ms:
+        yield Finding(grade=Grade.WELL, subject=subject, text=f"was last told of events {_ago(now_ms, told_ms)}.")
+    else:
+        good = IngestToken.objects.filter(source=source.name, revoked=None).exists()
+        yield Finding(
+            grade=Grade.WARNING,
+            subject=subject,
+            text="was never told of an event" + ("." if good else ", and no token lets anybody."),
+            mend="Try the curl example of docs/sources/stream_events.md from the shipper's machine."
+            if good
+            else f"./manage.py listen_stats_token create NAME --source {source.name}",
+        )
+    letters = DeadLetter.objects.filter(source=source.name).count()
+    if letters:
+        yield Finding(
+            grade=Grade.NOTE,
+            subject=subject,
+            text=f"{letters} events were refused and wait to be mended or dropped.",
+            mend=f"./manage.py listen_stats_deadletters list --source {source.name}",
+        )
 
 
 def _refused(subject: str, report: Report) -> Findings:

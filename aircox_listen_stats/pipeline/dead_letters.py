@@ -42,7 +42,7 @@ ABSENT = ""
 _LISTENER = "listener"
 """Under this name a letter keeps whose event it was."""
 
-_PLAIN = ("origin", "status", "bytes_sent", "seconds_connected", "completed")
+_PLAIN = ("origin", "status", "bytes_sent", "seconds_connected")
 _STAMPS = ("time_end", "time_start")
 _WHOSE = ("ip", "user_agent", "forwarded_for")
 MENDABLE = tuple(name for name in FIELDS if name != "referer")
@@ -204,6 +204,8 @@ def _understood(door: event_rows.Door, fields: Mapping[str, Any]) -> dict[str, A
     kept = {name: given[name] for name in _PLAIN if name in given}
     if _METHOD.fullmatch(given.get("method", "")):
         kept["method"] = given["method"]
+    if given.get("completion") in ("", "OK"):
+        kept["completion"] = given["completion"]
     if _RANGE.fullmatch(given.get("range", "")):
         kept["range"] = given["range"]
     for name in _STAMPS:

@@ -173,7 +173,10 @@ COLUMNS = (
 
 
 def store(source: str, told: Sequence[Told], counts: Counter[str], *, now_ms: int) -> int:
-    """How many of these were new. ``counts`` are noted with the first portion, by the collector."""
+    """How many of these were new. ``counts`` are noted with the first portion, by the collector.
+
+    Of no events it is noted that somebody is there to tell of them.
+    """
     stored = 0
     for start in range(0, len(told), PORTION) if told else (0,):
         stored += _store(source, told[start : start + PORTION], counts, now_ms)
@@ -197,8 +200,6 @@ def _store_new(source: str, new: Sequence[Told], seen: int, counts: Counter[str]
     """How many there are. Raises IntegrityError, and has stored nothing, where one of them is not new."""
     noted = {**counts, "kept": len(new), "duplicates": seen - len(new)}
     noted = {name: count for name, count in noted.items() if count}
-    if not noted:
-        return 0
     marks = {one.who for one in new if isinstance(one.who, ListenerMark) and one.who.previous is not None}
     with transaction.atomic():
         batch = Inbox.objects.create(

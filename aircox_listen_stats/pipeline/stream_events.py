@@ -121,6 +121,8 @@ def report(source: StreamEventsSource, cursor: Mapping[str, Any], *, now_ms: int
     until_ms = int(heard.cursor["until_ms"])
     return replace(
         heard,
+        # Who tells nothing for so long may be cut off: nobody is taken to have left.
+        census=heard.census if until_ms <= told_ms + SILENCE_MS else None,
         heard=_heard(source, int(cursor.get("until_ms", until_ms)), min(until_ms, told_ms + SILENCE_MS)),
         cursor={**heard.cursor, "told_ms": told_ms, HEARS_ARRIVALS: source.follows_open_sessions},
         counts=counts,

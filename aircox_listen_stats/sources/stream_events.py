@@ -78,7 +78,8 @@ class Event(msgspec.Struct, kw_only=True):
     """One event as it is told. Numbers may be quoted; fields that are not named here do no harm.
 
     ``path`` is the request's; a query is cut off once the session id was looked for in it. A stamp is
-    ``22/Nov/2026:01:48:42 +0000``, ISO 8601 with its offset, or seconds since 1970.
+    ``22/Nov/2026:01:48:42 +0000``, ISO 8601 with its offset, or seconds since 1970. ``completion`` is nginx's:
+    ``OK``, or '' where the transfer broke.
     """
 
     origin: Literal["hls", "icecast"]
@@ -95,7 +96,7 @@ class Event(msgspec.Struct, kw_only=True):
     forwarded_for: str | None = None
     session_id: str | None = None
     range: str | None = None
-    completed: bool = True
+    completion: str | None = None
 
 
 FIELDS = Event.__struct_fields__
@@ -111,7 +112,6 @@ EXPECTED: Mapping[str, str] = {
     "time_start": "as time_end, and seconds_connected before it; or leave it out",
     "seconds_connected": "0 to 366 days, in seconds",
     "bytes_sent": f"a number from 0 to {MOST_BYTES}",
-    "completed": "true or false",
 }
 """What each field should be, for whoever sent something else. Those not named are texts."""
 
@@ -303,7 +303,7 @@ class StreamEventsSource(PushSource):
         """(what is listened to, "") or (None, why nothing is). Raises BadField."""
         sent = event.bytes_sent
         amount = sent if sent is None or sent <= hls.PROBE_BYTES else hls.PROBE_BYTES + 1
-        key = (event.origin, event.path, event.method, event.status, event.range, event.completed, amount)
+        key = (event.origin, event.path, event.method, event.status, event.range, event.completion, amount)
         found = self._placed.get(key)
         if found is None:
             found = self._place(event)
@@ -336,7 +336,7 @@ class StreamEventsSource(PushSource):
             status=event.status,
             bytes_sent=event.bytes_sent,
             asked=event.range or "",
-            is_complete=event.completed,
+            is_complete=event.completion in (None, "OK"),
         )
 
     def session_of(self, event: Event) -> str:

@@ -32,7 +32,7 @@ def of_nginx() -> Iterator[dict[str, Any]]:
             "seconds_connected": said["request_time"],
             "range": said["range"],
             "session_id": said["session"],
-            "completed": said["completion"] == "OK",
+            "completion": said["completion"],
         }
 
 

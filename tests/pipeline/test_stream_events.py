@@ -370,3 +370,20 @@ def test_events_and_letters_go_when_they_are_old() -> None:
     assert retention.prune(now_ms=NOW + keep.keep_dead_letters_days * day_ms + 1).dead_letters == 1
     assert not StreamEvent.objects.exists()
     assert not DeadLetter.objects.exists()
+
+
+# Who tells nothing -----------------------------------------------------------------------------------
+
+
+def test_nobody_is_taken_to_have_left_once_nothing_was_told_for_hours_and_an_empty_batch_is_a_word() -> None:
+    hls = {**ICECAST, "origin": "hls", "path": "/hls/hi_7.ts", "seconds_connected": 0, "time_end": NOW / 1000}
+    take([hls])
+    collect()
+    collect(NOW + 9 * HOUR)
+    heard = SourceState.objects.get(pk="events").heard
+    assert heard == from_ms(NOW + 6 * HOUR)
+    collect(NOW + 12 * HOUR)
+    assert SourceState.objects.get(pk="events").heard == heard
+    take([], NOW + 12 * HOUR)
+    collect(NOW + 12 * HOUR)
+    assert SourceState.objects.get(pk="events").heard > heard

@@ -110,7 +110,7 @@ def test_a_malformed_event_is_refused_by_field_and_reason(case: dict[str, Any]) 
 
 
 def test_every_field_that_can_be_wrong_has_its_words() -> None:
-    assert {case["field"] for case in MALFORMED} <= {*EXPECTED, "user_agent", "session_id"}
+    assert {case["field"] for case in MALFORMED} <= {*EXPECTED, "user_agent", "session_id", "completion"}
     assert set(EXPECTED) - {""} <= set(FIELDS)
 
 

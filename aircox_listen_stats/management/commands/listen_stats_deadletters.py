@@ -27,7 +27,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        actions = parser.add_subparsers(dest="action", required=True)
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
         listing = actions.add_parser("list", help="how many there are of each kind, and the newest")
         _choose(listing, ids=False)
         listing.add_argument("--limit", type=int, default=SHOWN, help="letters to list (%(default)s)")

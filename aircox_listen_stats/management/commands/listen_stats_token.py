@@ -28,7 +28,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        actions = parser.add_subparsers(dest="action", required=True)
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
         create = actions.add_parser("create", help="make a token and show it")
         create.add_argument("name", help="what it is for, such as the host of a log shipper")
         create.add_argument("--source", default="", help="its source in the settings; only a reader can do without")
