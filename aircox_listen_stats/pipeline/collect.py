@@ -25,7 +25,8 @@ from ..kernel.types import Layer
 from ..models import Audience, Inbox, SourceState, StaleWindow, Stream
 from ..onair.base import OnAirLog
 from ..sources.base import PullSource, Report, Source
-from . import inbox, journal, lateness, lease, players, retention, rollup, streams, timeline, windows
+from ..sources.stream_events import StreamEventsSource
+from . import inbox, journal, lateness, lease, players, retention, rollup, stream_events, streams, timeline, windows
 from .ingest import Ingested, run_together, store
 from .live import Publisher
 
@@ -61,9 +62,9 @@ SETTLE_BACK_MS = 14 * DAY_MS
 """An airing that could not settle for two weeks is left to listen_stats_rebuild."""
 HEALTH_EVERY_MS = 60 * MS
 STREAMS_EVERY_MS = 5 * 60 * MS
-JOURNALS_EVERY_MS = 5 * MS
 PLAYERS_EVERY_MS = 2 * MS
 """Players that are a stream's source are in the live count after this long."""
+JOURNALS_EVERY_MS = 5 * MS
 
 
 @dataclass(slots=True)
@@ -162,8 +163,8 @@ class Collector:
     def _parts(self, now_ms: int) -> Iterator[Callable[[], object]]:
         """The works of one step, in their order."""
         yield lambda: self._keep_streams(now_ms)
-        yield lambda: self._take_journals(now_ms)
         yield lambda: self._hear_players(now_ms)
+        yield lambda: self._take_journals(now_ms)
         for ear in self.ears.values():
             yield lambda ear=ear: self._guard(f"source {ear.name}", lambda: self._hear(ear, now_ms))
         for station_id in self._stations:
@@ -174,14 +175,14 @@ class Collector:
             )
         yield lambda: self._keep_house(now_ms)
 
-    def _hear_players(self, now_ms: int) -> None:
-        if self._due.is_due("web players", PLAYERS_EVERY_MS, now_ms):
-            self._guard("web players", lambda: players.refresh(self.onair, now_ms=now_ms))
-
     def _take_journals(self, now_ms: int) -> None:
         """Takes the callbacks that killed web processes left."""
         if self._due.is_due("journals", JOURNALS_EVERY_MS, now_ms):
             self._guard("callback journals", journal.adopt)
+
+    def _hear_players(self, now_ms: int) -> None:
+        if self._due.is_due("web players", PLAYERS_EVERY_MS, now_ms):
+            self._guard("web players", lambda: players.refresh(self.onair, now_ms=now_ms))
 
     def _keep_streams(self, now_ms: int) -> None:
         if self._due.is_due("streams", STREAMS_EVERY_MS, now_ms) and not self._guard("streams", self._sync_streams):
@@ -305,7 +306,10 @@ class Collector:
         only_told = not isinstance(ear.source, PullSource)
         if only_told and not self._has_callbacks(ear) and not self._due.is_due(f"look {ear.name}", 5 * MS, now_ms):
             return
-        report = inbox.report(ear.source, ear.cursor or {}, now_ms=now_ms)
+        if isinstance(ear.source, StreamEventsSource):
+            report = stream_events.report(ear.source, ear.cursor or {}, now_ms=now_ms)
+        else:
+            report = inbox.report(ear.source, ear.cursor or {}, now_ms=now_ms)
         if report is not None:
             self._store(ear, report, now_ms)
 
