@@ -13,7 +13,7 @@ import secrets as entropy
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -27,12 +27,24 @@ from ..models import Coverage, Secret, Session, SourceState, Stream
 from ..sources import registry
 from ..sources.accesslog import LogFile
 from ..sources.base import PullSource
+from ..sources.lahmacun import PolledDay
 from . import recognise
 from .inbox import HEARS_ARRIVALS
 from .ingest import run_together
 from .secrets import SECRET_BYTES, Secrets
 
-__all__ = ["Keys", "NotRetold", "Retold", "from_logs", "from_source", "manner", "mount_of", "stored"]
+__all__ = [
+    "SHARED_ADDRESS",
+    "Keys",
+    "NotRetold",
+    "Retold",
+    "from_logs",
+    "from_polled_day",
+    "from_source",
+    "manner",
+    "mount_of",
+    "stored",
+]
 
 MS = 1000
 HOUR_MS = 3600 * MS
@@ -45,6 +57,10 @@ SILENT_MS = HOUR_MS
 
 MOST_PULLS = 100_000
 """Of a log that is followed, at 192 KiB each: 19 GB."""
+
+
+SHARED_ADDRESS = "shared address"
+"""The rule of sessions behind an address that is not one listener's. It excludes nobody."""
 
 
 class NotRetold(ListenStatsError):
@@ -237,6 +253,23 @@ def from_logs(logs: Sequence[LogFile], mounts: Mapping[str, str], from_ms_: int,
                 if heard.is_near(started_ms, ended_ms):
                     heard.take(heard.keys.mark(chunk.addresses[who], started_ms, slug), started_ms, ended_ms)
     return heard.retold(logs[0].label if len(logs) == 1 else f"{len(logs)} logs")
+
+
+def from_polled_day(day: PolledDay, name: str, slug: str) -> Retold:
+    """What a file of polled addresses tells. Its location ``N/A`` is kept as the rule 'shared address', which excludes
+    nobody: as many listened, or more.
+    """
+    start_ms, end_ms = day.span_ms
+    heard = _Heard(from_ms=start_ms, to_ms=end_ms, keys=Keys(start_ms, end_ms))
+    heard.counts.update(day.counts)
+    heard.covered.append((start_ms, end_ms))
+    for listener in day.listeners:
+        for started_ms, ended_ms in listener.sessions:
+            mark = heard.keys.mark(listener.address, started_ms, slug)
+            if listener.is_shared and not mark.exclusion:
+                mark = replace(mark, rule=SHARED_ADDRESS)
+            heard.take(mark, started_ms, ended_ms)
+    return heard.retold(name)
 
 
 def from_source(stream: Stream, name: str, from_ms_: int, to_ms_: int, *, now_ms: int) -> Retold:

@@ -9,6 +9,7 @@ from django.core.management.base import CommandError
 
 from ... import conf
 from ...fields import to_ms
+from ...models import Stream
 from ...onair import aircox
 
 
@@ -24,6 +25,15 @@ def instant(text: str, option: str) -> int:
     except ValueError:
         raise CommandError(f"{option} is {text!r}; expected a day such as 2026-11-22, or 2026-11-22T10:00.") from None
     return to_ms(found if found.tzinfo else found.replace(tzinfo=conf.get().zone))
+
+
+def stream(slug: str) -> Stream:
+    """The stream of that slug."""
+    found = Stream.objects.filter(slug=slug).first()
+    if found is None:
+        known = ", ".join(Stream.objects.values_list("slug", flat=True)) or "none"
+        raise CommandError(f"Unknown stream {slug!r}. Known: {known}.")
+    return found
 
 
 def station(name: str | None) -> int | None:

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ...errors import ListenStatsError
 from ...fields import from_ms
-from ...models import LabelChange, Ruling, Stream
+from ...models import LabelChange, Ruling
 from ...pipeline import labels
 from . import _words
 
@@ -63,7 +63,7 @@ class Command(BaseCommand):
     def _make(self, options: dict[str, Any]) -> None:
         ruling = labels.about_session(options["session"]) if options["session"] is not None else Ruling()
         if options["stream"]:
-            ruling.stream = _stream(options["stream"])
+            ruling.stream = _words.stream(options["stream"])
         ruling.told_exclusion = options["taken_for"]
         ruling.told_rule = options["rule"]
         ruling.app = options["app"]
@@ -121,14 +121,6 @@ def described(ruling: Ruling) -> str:
 
 def _shown(label: str, rule: str) -> str:
     return f"{label or COUNTED} ({rule})" if rule else label or COUNTED
-
-
-def _stream(slug: str) -> Stream:
-    found = Stream.objects.filter(slug=slug).first()
-    if found is None:
-        known = ", ".join(Stream.objects.values_list("slug", flat=True)) or "none"
-        raise CommandError(f"Unknown stream {slug!r}. Known: {known}.")
-    return found
 
 
 def _when(text: str | None, option: str) -> Any:

@@ -98,10 +98,7 @@ def add_second_source(parser: ArgumentParser) -> None:
 
 def window(options: dict[str, Any]) -> tuple[Stream, int, int]:
     """The stream and the hours that the command line names."""
-    stream = Stream.objects.filter(slug=options["stream"]).first()
-    if stream is None:
-        known = ", ".join(Stream.objects.values_list("slug", flat=True)) or "none"
-        raise CommandError(f"Unknown stream {options['stream']!r}. Known: {known}.")
+    stream = _words.stream(options["stream"])
     from_ms, to_ms = _words.instant(options["from_"], "FROM"), _words.instant(options["to"], "TO")
     if to_ms <= from_ms:
         raise CommandError(f"TO ({options['to']}) is not later than FROM ({options['from_']}).")
