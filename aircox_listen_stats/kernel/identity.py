@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
+import socket
 
 import numpy as np
 
@@ -51,6 +52,8 @@ def normalise_ip(ip: str) -> str:
     must not lose a listener.
     """
     text = ip.strip().lower().removeprefix("[").removesuffix("]").partition("%")[0]
+    if _is_canonical(text):
+        return text
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -58,6 +61,17 @@ def normalise_ip(ip: str) -> str:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(address)
+
+
+def _is_canonical(text: str) -> bool:
+    """Is this surely an address in its one spelling? What the system's library says at once; it may say no to one."""
+    try:
+        if ":" not in text:
+            return socket.inet_ntoa(socket.inet_pton(socket.AF_INET, text)) == text
+        # An IPv4 address within IPv6 is spelled in its own ways: those with a dot are left to ipaddress.
+        return "." not in text and socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text)) == text
+    except (OSError, ValueError):
+        return False
 
 
 def listener_key(address: Address, secret: bytes) -> int:

@@ -9,8 +9,7 @@ not printable, and cuts a line at 1023 characters.
 from __future__ import annotations
 
 import gzip
-import hashlib
-import io
+import hmac
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +26,16 @@ from .base import Report
 from .follow import MAX_LINE_BYTES, FollowedLog, Hearing, Place
 from .stamps import instant
 
-__all__ = ["AccessLine", "AccessLogSource", "LogChunk", "LogFile", "parse_line", "read_chunks", "stream_of"]
+__all__ = [
+    "AccessLine",
+    "AccessLogSource",
+    "LogChunk",
+    "LogFile",
+    "line_fields",
+    "parse_line",
+    "read_chunks",
+    "stream_of",
+]
 
 CUT_LINE_CHARACTERS = 1023
 """Where Icecast 2.4.4 cuts a line (BUFSIZE of its logging)."""
@@ -78,7 +86,7 @@ def parse_line(line: bytes) -> AccessLine:
     Reasons: ``cut`` (at 1023 characters), ``no_duration`` (plain combined
     format), ``stamp``, ``duration``, ``ip``, ``too_long``, ``malformed``.
     """
-    ip, agent, ended_s, duration_s, _ = _fields(line)
+    ip, agent, ended_s, duration_s, _ = line_fields(line)
     _, request, (status, bytes_sent), _, _ = _split(line.strip(b"\0\r\n"))
     method, _, target = request.partition(b" ")
     return AccessLine(
@@ -247,7 +255,7 @@ class LogFile:
 
     def digest(self, length: int, key: bytes) -> str | None:
         """A keyed hash of the first ``length`` bytes; None where the log is shorter."""
-        hashed = hashlib.blake2b(key=key[:64], digest_size=32)
+        hashed = hmac.new(key, digestmod="sha256")  # which processors have instructions for
         with self._open() as log:
             for block in self._blocks(log):
                 hashed.update(block[:length])
@@ -264,19 +272,6 @@ class LogFile:
                 yield from read_chunks(log, streams, offset=log.tell())
             except (OSError, EOFError, zlib.error) as error:
                 raise self._unreadable(error) from None
-
-    def long_lines(self, streams: Mapping[str, str], *, offset: int = 0, seconds: int) -> Iterator[LogChunk]:
-        """Only the connections of ``seconds`` and more, found by their last field."""
-        pattern = re.compile(rb'^.*" \d{%d,}\r?$' % len(str(seconds)), re.MULTILINE)
-        with self._open() as log:
-            log.seek(offset)
-            rest = b""
-            for block in self._blocks(log):
-                whole, _, tail = (rest + block).rpartition(b"\n")
-                rest = tail if len(tail) <= MAX_LINE_BYTES else b""
-                found = pattern.findall(whole)
-                if found:
-                    yield from read_chunks(io.BytesIO(b"\n".join(found) + b"\n"), streams)
 
     def refused_ends(self, first: int, last: int) -> list[int]:
         """The ends, in milliseconds, of the lines between two offsets that are refused, where a stamp can be read."""
@@ -341,7 +336,7 @@ def _parsed(
             continue
         read += 1
         try:
-            ip, agent, ended_s, duration_s, key = _fields(line)
+            ip, agent, ended_s, duration_s, key = line_fields(line)
         except MalformedRecord as error:
             name = f"refused_{error.reason}"
             counts[name] = counts.get(name, 0) + 1
@@ -372,7 +367,7 @@ def _parsed(
     return chunk
 
 
-def _fields(line: bytes) -> tuple[bytes, bytes, int, int, bytes]:
+def line_fields(line: bytes) -> tuple[bytes, bytes, int, int, bytes]:
     """Address, agent, end and duration, and what decides whether the line is listening."""
     if len(line) > MAX_LINE_BYTES:
         raise MalformedRecord("too_long", f"A line of more than {MAX_LINE_BYTES} bytes.")

@@ -232,16 +232,6 @@ def test_a_compressed_log_that_is_cut_is_refused_with_what_to_do(tmp_path: Path)
         list(log.chunks(MOUNTS))
 
 
-def test_long_connections_are_found_by_their_last_field(tmp_path: Path) -> None:
-    path = tmp_path / "access.log"
-    path.write_bytes(b"\n".join([line(), line(seconds="90000"), line("tricky 99999"), line(seconds="86400")]) + b"\n")
-    found = list(LogFile(path).long_lines(MOUNTS, seconds=86400))
-    assert sorted(end - start for one in found for start, end in zip(one.started_ms, one.ended_ms, strict=True)) == [
-        86_400_000,
-        90_000_000,
-    ]
-
-
 # Following -------------------------------------------------------------------------------------------
 
 

@@ -26,8 +26,9 @@ from aircox_listen_stats.errors import SourceUnavailable
 from aircox_listen_stats.fields import from_ms, to_ms
 from aircox_listen_stats.kernel import sessionize
 from aircox_listen_stats.models import Connection, Coverage, ImportedLog, Session, StaleWindow, Stream
-from aircox_listen_stats.pipeline import importing
-from aircox_listen_stats.sources.accesslog import LogFile, read_chunks
+from aircox_listen_stats.pipeline import bulk, importing
+from aircox_listen_stats.sources import logfile
+from aircox_listen_stats.sources.logfile import BlockLog
 from tests.sources.recording import FOLDER, MOUNTS, MS
 
 pytestmark = pytest.mark.django_db
@@ -53,7 +54,7 @@ def station() -> Iterator[None]:
 def run(*paths: Path, **plan: Any) -> importing.Imported:
     mounts = plan.pop("mounts", MOUNTS)
     plan = {"source": "import", **plan}
-    return importing.run([LogFile(path) for path in paths], importing.Plan(mounts=mounts, **plan), now_ms=NOW_MS)
+    return importing.run([BlockLog(path) for path in paths], importing.Plan(mounts=mounts, **plan), now_ms=NOW_MS)
 
 
 def stored(**wanted: Any) -> list[tuple[Any, ...]]:
@@ -178,8 +179,7 @@ def test_cutting_into_chunks_changes_no_session(
 ) -> None:
     """Long ones that begin before what was written long ago included; order of starts is not order of lines."""
     monkeypatch.setattr(importing, "FLUSH_ROWS", flush_rows)
-    monkeypatch.setattr("aircox_listen_stats.sources.accesslog.CHUNK_BYTES", 2000)
-    monkeypatch.setattr(read_chunks, "__kwdefaults__", {"offset": 0, "chunk_bytes": 2000})
+    monkeypatch.setattr(logfile, "BLOCK_BYTES", 2000)
     lines = history(700)
     assert any(seconds > 86_400 for _, seconds, _, _ in lines)
     run(written(tmp_path / "log", lines))
@@ -279,19 +279,19 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int
 ) -> None:
     monkeypatch.setattr(importing, "FLUSH_ROWS", 50)
-    monkeypatch.setattr(read_chunks, "__kwdefaults__", {"offset": 0, "chunk_bytes": 2000})
+    monkeypatch.setattr(logfile, "BLOCK_BYTES", 2000)
     lines = sorted(history(700, days=9), key=lambda one: one[0] + one[1])
     paths = [written(tmp_path / "a", lines[:350]), written(tmp_path / "b.gz", lines[350:])]
-    insert, calls = importing._insert, [0]
+    insert, calls = bulk.Rows.insert, [0]
 
-    def dying(sessions: Any) -> None:
+    def dying(sessions: bulk.Rows) -> None:
         insert(sessions)
         calls[0] += 1
         if calls[0] > when * 6:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(importing, "_insert", dying)
+        broken.setattr(bulk.Rows, "insert", dying)
         with pytest.raises(KeyboardInterrupt):
             run(*paths)
     assert ImportedLog.objects.exclude(secret=None).exists()
@@ -365,7 +365,7 @@ def test_an_unknown_stream_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_an_unreadable_log_is_refused_before_anything_is_stored(tmp_path: Path) -> None:
     with pytest.raises(SourceUnavailable) as caught:
-        LogFile(tmp_path / "missing.log")
+        BlockLog(tmp_path / "missing.log")
     assert str(tmp_path) not in str(caught.value)
 
 

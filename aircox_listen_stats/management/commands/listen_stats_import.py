@@ -16,10 +16,11 @@ from tqdm import tqdm
 from ... import conf
 from ...errors import ListenStatsError
 from ...fields import to_ms
+from ...models import Ruling
 from ...onair import aircox
-from ...pipeline import importing, streams
+from ...pipeline import importing, labels, streams
 from ...sources import registry
-from ...sources.accesslog import LogFile
+from ...sources.logfile import BlockLog
 
 DEFAULT_SOURCE = "import"
 
@@ -70,21 +71,23 @@ class Command(BaseCommand):
                 dry_run=options["dry_run"],
             )
             streams.sync(_station_of)
-            logs = [LogFile(Path(name)) for name in options["files"]]
+            logs = [BlockLog(Path(name)) for name in options["files"]]
             imported = self._run(logs, plan, is_quiet=options["verbosity"] == 0)
+            if not plan.dry_run and Ruling.objects.exists():
+                labels.lay(Ruling(source=plan.source))
         except ListenStatsError as error:
             raise CommandError(str(error)) from error
         if options["verbosity"]:
             self._tell(imported, plan, time.monotonic() - started)
 
-    def _run(self, logs: list[LogFile], plan: importing.Plan, *, is_quiet: bool) -> importing.Imported:
+    def _run(self, logs: list[BlockLog], plan: importing.Plan, *, is_quiet: bool) -> importing.Imported:
         total = sum(log.size for log in logs)
         at: dict[int, int] = {}
         with tqdm(
             total=total, unit="B", unit_scale=True, desc="Importing", disable=None if not is_quiet else True
         ) as bar:
 
-            def show(log: Any, chunk: importing.Chunk) -> None:
+            def show(log: Any, chunk: Any) -> None:
                 done = log.bytes_read()
                 bar.update(max(0, done - at.get(id(log), 0)))
                 at[id(log)] = done

@@ -1,0 +1,145 @@
+"""Who the listeners of an import are: keys that nobody can turn back, and what they are labelled with.
+
+A log names the same addresses and agents again and again. What each tells is
+found once; a line is then no more than two numbers.
+"""
+
+from __future__ import annotations
+
+import hmac
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import conf
+from ..kernel import calendar
+from ..kernel.arrays import Ints
+from ..kernel.identity import normalise_agent, normalise_ip
+from ..kernel.siphash import KEY_BYTES, siphash
+from . import recognise
+from .bulk import Label
+
+__all__ = ["Listeners"]
+
+DAY_MS = 86_400_000
+
+PERIOD_KEY_BITS = 47
+"""Of a key's 63 bits: with 50,000 listeners a day, two of a day are taken for one once in 300 years. The bits
+before are the day on which the period began, so that an index is filled at its end and not all over."""
+
+_KEY_BITS = 63
+FIRST_ROOM = 4096
+_AGENT_BITS = 20
+"""Of a mark: it holds the number of what the agent tells, and before it that of what the address tells."""
+
+
+class Listeners:
+    """The addresses and agents of one reading, under the run's secret. They end here."""
+
+    def __init__(self, secret: bytes, slugs: Sequence[str]) -> None:
+        self._secret = secret
+        streams = conf.get().streams
+        # Only where a stream has relays of its own does an address tell something else of it than of the others.
+        self._alike = {slug: slug if slug in streams and streams[slug].relays else "" for slug in slugs}
+        self._ips = {alike: _Told() for alike in self._alike.values()}
+        self._agents = _Told()
+
+    def meet(self, ips: Sequence[str], agents: Sequence[str], *, is_afresh: bool) -> None:
+        """Takes those that a block met first; with ``is_afresh`` their numbers begin again."""
+        if is_afresh:
+            for told in (*self._ips.values(), self._agents):
+                told.forget()
+        keys = [self._key("ip", normalise_ip(one)) for one in ips]
+        for alike, told in self._ips.items():
+            told.take(keys, [recognise.of_ip(one, alike) for one in ips])
+        self._agents.take(
+            [self._key("agent", normalise_agent(one)) for one in agents], [recognise.of_agent(one) for one in agents]
+        )
+
+    def of(self, slug: str, ip: Ints, agent: Ints) -> tuple[Ints, Ints]:
+        """For each line the listener, known by this number in this run alone, and the mark (see :meth:`labels`)."""
+        ips, agents = self._ips[self._alike[slug]], self._agents
+        # Both are 64 bits of an HMAC: that two pairs have one sum is as unlikely as that two have one hash.
+        listener = (ips.key[ip] + agents.key[agent]) >> np.uint64(1)
+        return listener.astype(np.int64), ips.told[ip] << _AGENT_BITS | agents.told[agent]
+
+    def labels(self, slug: str, marks: Ints) -> tuple[Ints, list[Label]]:
+        """Which of the different labels each of a stream's marks stands for, and those."""
+        ips = self._ips[self._alike[slug]]
+        different, label = np.unique(marks, return_inverse=True)
+        labels = []
+        for mark in different.tolist():
+            country, *by_ip = ips.kinds[mark >> _AGENT_BITS]
+            app, *by_agent = self._agents.kinds[mark & ((1 << _AGENT_BITS) - 1)]
+            exclusion, rule = recognise.excluded(tuple(by_ip), tuple(by_agent))
+            labels.append((country, app, exclusion, rule))
+        return label, labels
+
+    def period_keys(self, listener: Ints, started_ms: Ints) -> Ints:
+        """Each listener's key in the period in which the session starts: what is stored."""
+        periods = _periods(started_ms)
+        keys = np.empty(len(listener), dtype=np.int64)
+        for period_ms in np.unique(periods).tolist():
+            some = np.flatnonzero(periods == period_ms)
+            secret = hmac.digest(self._secret, b"period %d" % period_ms, "sha256")[:KEY_BYTES]
+            hashed = siphash(listener[some], secret) >> np.uint64(64 - PERIOD_KEY_BITS)
+            day = period_ms // DAY_MS & ((1 << (_KEY_BITS - PERIOD_KEY_BITS)) - 1)
+            keys[some] = hashed.astype(np.int64) | day << PERIOD_KEY_BITS
+        return keys
+
+    def _key(self, kind: str, text: str) -> int:
+        digest = hmac.digest(self._secret, f"{kind}\0{text}".encode("utf-8", "surrogateescape"), "sha256")
+        return int.from_bytes(digest[:8], "big")
+
+
+class _Told:
+    """What is known of numbered addresses, or agents: the key of each, and what it tells as an index into ``kinds``."""
+
+    def __init__(self) -> None:
+        self.kinds: list[tuple[str, str, str]] = []
+        self._numbers: dict[tuple[str, str, str], int] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Drops all numbers; ``kinds`` stay."""
+        self._size = 0
+        self.key = np.empty(FIRST_ROOM, dtype=np.uint64)
+        self.told = np.empty(FIRST_ROOM, dtype=np.int64)
+
+    def take(self, keys: Sequence[int], told: Sequence[tuple[str, str, str]]) -> None:
+        """Adds some, under the next numbers."""
+        if not keys:
+            return
+        numbers = []
+        for kind in told:
+            number = self._numbers.get(kind)
+            if number is None:
+                number = self._numbers[kind] = len(self.kinds)
+                self.kinds.append(kind)
+            numbers.append(number)
+        first, self._size = self._size, self._size + len(keys)
+        if self._size > len(self.key):
+            self.key = np.resize(self.key, 2 * self._size)
+            self.told = np.resize(self.told, 2 * self._size)
+        self.key[first : self._size] = keys
+        self.told[first : self._size] = numbers
+
+
+def _periods(instants_ms: Ints) -> Ints:
+    """The start of the period of each instant; few questions to the calendar for each period."""
+    settings = conf.get()
+
+    def start_of(instant_ms: Any) -> int:
+        return calendar.period_start(
+            int(instant_ms), settings.key_rotation, settings.zone, settings.broadcast_day_start
+        )
+
+    rest = np.unique(instants_ms)
+    starts: list[int] = []
+    while len(rest):
+        starts.append(start_of(rest[0]))
+        rest = rest[bisect_right(rest, starts[-1], key=start_of) :]
+    bounds = np.array(starts, dtype=np.int64)
+    return bounds[np.searchsorted(bounds, instants_ms, side="right") - 1]

@@ -1,0 +1,193 @@
+"""Icecast's access logs as files to import: read in blocks, a large one by a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import queue
+import signal
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from ..errors import SourceUnavailable
+from .accesslog import LogFile
+from .follow import MAX_LINE_BYTES
+from .logblocks import BlockReader, LogColumns
+
+__all__ = ["BlockLog"]
+
+BLOCK_BYTES = 2 * 1024 * 1024
+"""What is read at once: some 12,000 lines, the columns of which stay in the processor's cache."""
+
+OWN_PROCESS_BYTES = 32 * 1024 * 1024
+"""Of a log with more than this to read, a process of its own reads: starting one takes as long as 20 MB."""
+
+BLOCKS_AHEAD = 32
+"""So many blocks a reading process may be ahead of who stores them: some 20 MB of columns."""
+
+STOP_SECONDS = 5.0
+"""A reading process that has not ended so long after it was told to is killed."""
+
+LOOK_SECONDS = 0.2
+"""So often a full queue is looked at again."""
+
+_NEWLINE, _RETURN, _ZERO = b"\n\r0"
+
+
+class BlockLog(LogFile):
+    """A log file, plain or ``.gz``, that gives columns."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._disk_offset = 0
+
+    def columns(self, streams: Mapping[str, str], *, offset: int = 0) -> Iterator[LogColumns]:
+        """The log from ``offset`` on, block by block; see :class:`LogColumns`. Raises SourceUnavailable.
+
+        A last line without its newline may still be written: it is counted, not
+        read, and ``offset`` stays before it.
+        """
+        is_large = self.size - (offset if self._path.suffix != ".gz" else 0) > OWN_PROCESS_BYTES
+        return self._told(streams, offset) if is_large else self._columns(streams, offset)
+
+    def long_columns(self, streams: Mapping[str, str], *, offset: int = 0, seconds: int) -> Iterator[LogColumns]:
+        """Only the lines whose last field has as many digits as ``seconds``, or more. The offsets are none."""
+        reader = BlockReader(streams)
+        digits = len(str(seconds))
+        with self._open() as log:
+            log.seek(offset)
+            for block, _ in _blocks(log, 0):
+                found = _with_long_numbers(block, digits)
+                if found:
+                    yield reader.read(found, 0)
+
+    def bytes_read(self) -> int:
+        """How much of ``size`` the last reading has come through."""
+        return self._disk_offset
+
+    def _columns(self, streams: Mapping[str, str], offset: int) -> Iterator[LogColumns]:
+        reader = BlockReader(streams)
+        with self._open() as log:
+            try:
+                log.seek(offset)
+                for block, end in _blocks(log, log.tell()):
+                    if block:
+                        columns = reader.read(block, end)
+                    else:
+                        columns = LogColumns(offset=end, counts={"skipped_unfinished_line": 1})
+                    columns.disk_offset = self._disk_offset = self._raw.tell() if self._raw is not None else 0
+                    yield columns
+            except (OSError, EOFError, zlib.error) as error:
+                raise self._unreadable(error) from None
+
+    def _told(self, streams: Mapping[str, str], offset: int) -> Iterator[LogColumns]:
+        """The columns as a process of its own reads them."""
+        with _reading(self._path, dict(streams), offset) as told:
+            while (columns := told.get()) is not None:
+                if isinstance(columns, BaseException):
+                    raise columns if isinstance(columns, SourceUnavailable) else self._unreadable(columns)
+                self._disk_offset = columns.disk_offset
+                yield columns
+
+
+def _blocks(log: IO[bytes], offset: int) -> Iterator[tuple[bytes, int]]:
+    """Blocks of whole lines, each with the offset behind it; an empty one where a last line has no newline."""
+    rest = b""
+    while read := log.read(BLOCK_BYTES):
+        block, newline, rest = (rest + read).rpartition(b"\n")
+        offset += len(block) + len(newline)
+        block += newline
+        if len(rest) > MAX_LINE_BYTES:  # refused as too long; what follows it on the line is refused too
+            offset += len(rest)
+            block += rest + b"\n"
+            rest = b""
+        if block:
+            yield block, offset
+    if rest:
+        yield b"", offset
+
+
+def _with_long_numbers(block: bytes, digits: int) -> bytes:
+    """The lines that end with so many digits, or more."""
+    view = np.frombuffer(block, dtype=np.uint8)
+    last = np.flatnonzero(view == _NEWLINE)
+    first = np.concatenate(([0], last[:-1] + 1))
+    end = last - (view[np.maximum(last - 1, 0)] == _RETURN)
+    is_long = end - first > digits
+    for place in range(1, digits + 1):
+        is_long &= view[np.maximum(end - place, 0)] - np.uint8(_ZERO) < 10
+    found = np.flatnonzero(is_long)
+    return b"".join(block[first[row] : last[row] + 1] for row in found.tolist())
+
+
+# In a process of its own -------------------------------------------------------------------------
+
+Told = LogColumns | BaseException | None
+"""What comes from a reading process; None is its end."""
+
+
+@contextlib.contextmanager
+def _reading(path: Path, streams: dict[str, str], offset: int) -> Iterator[queue.Queue[Told]]:
+    """Starts a process that reads, and ends it. What it tells waits in a short queue.
+
+    It is a fresh interpreter, which knows nothing of Django and its
+    connections. Ctrl-C is for us alone: we end it, and it ends by itself
+    where nobody listens any more.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_read, args=(path, streams, offset, sender), daemon=True)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which the process inherits
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        sender.close()
+    told: queue.Queue[Told] = queue.Queue(BLOCKS_AHEAD)
+    is_over = threading.Event()
+    listener = threading.Thread(target=_listen, args=(receiver, told, is_over), name="listen-stats-log", daemon=True)
+    listener.start()
+    try:
+        yield told
+    finally:
+        is_over.set()
+        process.terminate()
+        process.join(STOP_SECONDS)
+        if process.is_alive():
+            process.kill()
+        listener.join()
+        receiver.close()
+
+
+def _listen(receiver: Connection, told: queue.Queue[Told], is_over: threading.Event) -> None:
+    """Puts what comes into the queue, up to the end, or until nobody wants it any more."""
+    while not is_over.is_set():
+        try:
+            item: Told = receiver.recv()
+        except (EOFError, OSError):
+            item = ChildProcessError("The process that read the log has ended before the log.")
+        while not is_over.is_set():
+            try:
+                told.put(item, timeout=LOOK_SECONDS)
+                break
+            except queue.Full:
+                continue
+        if not isinstance(item, LogColumns):
+            return
+
+
+def _read(path: Path, streams: dict[str, str], offset: int, sender: Connection) -> None:
+    """What the process does: it tells of each block, then of the end."""
+    with contextlib.suppress(BrokenPipeError):
+        try:
+            for columns in BlockLog(path)._columns(streams, offset):
+                sender.send(columns)
+            sender.send(None)
+        except SourceUnavailable as error:
+            sender.send(error)
