@@ -1,6 +1,6 @@
 """Everything that is kept. No foreign key leaves this app: aircox's rows come and go.
 
-Working memory: Inbox, Connection, SourceState, StaleWindow, Lease, Secret.
+Working memory: Inbox, Connection, PlayerEvent, PlayerVisit, SourceState, StaleWindow, Lease, Secret.
 The product: Stream, Session, Coverage, Airing, Audience, LiveState.
 """
 

@@ -24,6 +24,7 @@ NESTED = {
     "SOURCES": conf.SourceSettings,
     "LIVE": conf.LiveSettings,
     "EXCLUDE": conf.ExclusionSettings,
+    "PLAYER": conf.PlayerSettings,
     "RULE_SETS": RuleSet,
 }
 UNNAMED = {"SOURCES": {"options"}, "RULE_SETS": {"name"}}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from django.db.models import Count, Max, Min
+from django.db.models import Count, Max, Min, Q, Sum
 
 from ..conf import Settings
 from ..fields import from_ms, to_ms
@@ -19,12 +19,13 @@ from ..models import (
     Lease,
     LiveState,
     MonitorWatch,
+    PlayerSession,
     SourceState,
     StaleWindow,
     Stream,
 )
 from . import observed
-from .figures import share
+from .figures import MS_PER_HOUR, share
 from .observed import ObservedStream
 
 WINDOW = dt.timedelta(hours=24)
@@ -111,6 +112,16 @@ class LiveLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlayersLine:
+    """What web players told in the last 24 hours, whole sessions that ended in it; ``playing`` is now."""
+
+    sessions: int
+    live_hours: float
+    on_demand_hours: float
+    playing: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingWork:
     """What the collector still has to compute."""
 
@@ -132,6 +143,7 @@ class Status:
     streams: tuple[StreamLine, ...]
     monitors: tuple[MonitorLine, ...]
     live: tuple[LiveLine, ...]
+    players: PlayersLine | None  # None where none is heard
     work: WaitingWork
 
     @property
@@ -153,6 +165,7 @@ def status(settings: Settings, *, now: dt.datetime) -> Status:
         streams=_streams(now),
         monitors=_monitors(now),
         live=_live(settings, now),
+        players=_players(now) if settings.player.enabled else None,
         work=_work(),
     )
 
@@ -260,6 +273,21 @@ def _live(settings: Settings, now: dt.datetime) -> tuple[LiveLine, ...]:
             published=state.published,
         )
         for state in LiveState.objects.order_by("station_id")
+    )
+
+
+def _players(now: dt.datetime) -> PlayersLine:
+    told = PlayerSession.objects.filter(ended__gt=now - WINDOW, exclusion="").aggregate(
+        sessions=Count("id"),
+        live=Sum("live_ms", default=0),
+        on_demand=Sum("on_demand_ms", default=0),
+        playing=Count("id", filter=Q(is_open=True)),
+    )
+    return PlayersLine(
+        sessions=told["sessions"],
+        live_hours=told["live"] / MS_PER_HOUR,
+        on_demand_hours=told["on_demand"] / MS_PER_HOUR,
+        playing=told["playing"],
     )
 
 

@@ -1,4 +1,4 @@
-"""Where web players tell of themselves; see docs/sources/player.md."""
+"""Where web players tell of themselves; see docs/sources/player_events.md."""
 
 from __future__ import annotations
 

@@ -8,8 +8,9 @@ import io
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
-from aircox_listen_stats.models import Recording, RecordingPlay
+from aircox_listen_stats.models import PlayerSession, Recording, RecordingPlay
 from aircox_listen_stats.reports import on_demand
 from tests.web.stations import HOUR, MINUTE, NOW, PastStation
 
@@ -129,3 +130,28 @@ def test_few_plays_are_hidden_in_exports(admin_client, airing, recording, settin
     assert (row["plays"], row["listening_hours"], row["heard_at_25_share"], row["hidden_below"]) == ("", "", "", "3")
     (line,) = page(admin_client, airing, format="json").json()["on_demand"]
     assert (line["plays"], line["heard"], line["retention"]) == (None, [], [])
+
+
+def test_the_page_of_the_state_tells_of_the_player_live_and_on_demand_apart(admin_client, settings):
+    for exclusion in ("", "bot"):
+        PlayerSession.objects.create(
+            listener=5,
+            started=timezone.now() - 2 * HOUR,
+            ended=timezone.now() - MINUTE,
+            live_ms=1_800_000,
+            on_demand_ms=5_400_000,
+            played_ms=7_200_000,
+            is_open=True,
+            exclusion=exclusion,
+        )
+    asked = reverse("listen_stats:status")
+    assert admin_client.get(asked, {"format": "json"}).json()["players"] is None
+    settings.AIRCOX_LISTEN_STATS = {"PLAYER": {"enabled": True}}
+    assert admin_client.get(asked, {"format": "json"}).json()["players"] == {
+        "sessions": 1,
+        "live_hours": 0.5,
+        "on_demand_hours": 1.5,
+        "playing": 1,
+    }
+    shown = admin_client.get(asked).content.decode().replace("\N{NO-BREAK SPACE}", " ")
+    assert "sessions 1, live 0.5 h, on demand 1.5 h; playing now 1" in shown

@@ -1,4 +1,4 @@
-// Tells the station what the page's <audio> elements play: docs/sources/player.md.
+// Tells the station what the page's <audio> elements play: docs/sources/player_events.md.
 // <script type="module" src="…" data-player-events="/audience/api/v1/stats/player-events/"></script>
 
 const HEARTBEAT_MS = 30e3;
