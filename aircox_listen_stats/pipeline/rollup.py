@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,19 +12,13 @@ import numpy.typing as npt
 from django.db import connection, transaction
 
 from .. import conf
-from ..fields import to_ms
-from ..kernel import correlate, metrics
+from ..kernel import correlate
 from ..kernel.correlate import Listening
 from ..kernel.types import Layer, RuleSet
-from ..models import Airing, Audience, Coverage, Session, SourceState, Stream
-from ..querysets import FOUR_HOURS_MS
+from ..models import Airing, Audience, Stream
 from . import lease, retention, rows
-from .lateness import knows_who_is_there, late_ms
-
-Ints = npt.NDArray[np.int64]
-
-SILENT_MS = 2 * 60 * 1000
-"""A source that was not heard for longer is silent: what it missed shows as a gap, not as a running airing's end."""
+from .heard import Heard, covered, heard, heard_until
+from .lateness import late_ms
 
 LONGEST_AIRING_MS = 24 * 3600 * 1000
 """An airing that started longer before a window does not touch it: aircox plans days, not more."""
@@ -95,15 +87,6 @@ class _Computed:
     as_of_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Heard:
-    """The sessions of one window in the studio's time, the excluded ones left out."""
-
-    listening: Listening
-    played_ms: Ints
-    open_since_ms: int | None  # the earliest start of a session that is still open
-
-
 def refresh(
     station_id: int,
     started_ms: int,
@@ -123,16 +106,16 @@ def refresh(
     # No transaction around the reading: one of SQLite that reads first fails, rather than waits,
     # where another process wrote meanwhile. What changes meanwhile has a stale window of its own.
     streams = list(Stream.objects.of(station_id))
-    until_ms = _heard_until(streams, now_ms)
+    until_ms = heard_until(streams, now_ms)
     airings = _airings(station_id, started_ms, ended_ms, now_ms, until_ms, layers)
     if not airings or not streams:
         return 0
-    begin_ms = min(one.started_ms for one in airings)
-    end_ms = max(one.ended_ms for one in airings)
-    heard = _heard(streams, begin_ms, end_ms)
-    covered = _covered(streams, airings, begin_ms, end_ms)
+    starts = np.array([one.started_ms for one in airings], dtype=np.int64)
+    ends = np.array([one.ended_ms for one in airings], dtype=np.int64)
+    found = heard(streams, int(starts.min()), int(ends.max()))
+    shares = covered(streams, starts, ends)
     asked = [conf.get().rules(name) for name in rule_sets or (conf.get().rule_set,)]
-    computed = _compute(airings, heard, covered, asked, now_ms - late_ms(streams), now_ms)
+    computed = _compute(airings, found, shares, asked, now_ms - late_ms(streams), now_ms)
     return _write(computed, now_ms)
 
 
@@ -147,21 +130,7 @@ def every_rule_set() -> tuple[str, ...]:
     return tuple(name for name in names if settings.rules(name).gap_seconds == own.gap_seconds)
 
 
-# Loading ----------------------------------------------------------------------------
-
-
-def _heard_until(streams: Sequence[Stream], now_ms: int) -> int:
-    """The studio's instant up to which every stream was heard; now, where one has been silent for long.
-
-    Between the last census and now nobody has been seen, and nobody has left.
-    """
-    states = SourceState.objects.filter(pk__in={stream.source for stream in streams if stream.active})
-    heard = {state.source: to_ms(state.heard) for state in states if state.heard and knows_who_is_there(state)}
-    delayed = [heard[one.source] - one.delay_ms for one in streams if one.active and one.source in heard]
-    silent_since_ms = min((heard[one.source] for one in streams if one.active and one.source in heard), default=0)
-    if silent_since_ms < now_ms - SILENT_MS:
-        return now_ms
-    return min(now_ms, *delayed)
+# Airings ----------------------------------------------------------------------------
 
 
 def _airings(
@@ -186,198 +155,40 @@ def _airings(
     ]
 
 
-def _heard(streams: Sequence[Stream], begin_ms: int, end_ms: int) -> _Heard:
-    """What was heard of ``[begin_ms, end_ms)``, shifted by each stream's delay."""
-    found = [
-        _later(_sessions(ids, begin_ms + delay_ms, end_ms + delay_ms), -delay_ms)
-        for delay_ms, ids in _by_delay(streams).items()
-    ]
-    whole = np.concatenate([some.whole for some in found])
-    split = [row for some in found for row in some.split]
-    heads = np.array([row[:_PARTS] for row in split], dtype=np.int64).reshape(-1, _PARTS)
-    columns = np.concatenate((whole, heads))
-    started, ended, played, listener, is_open = (np.ascontiguousarray(columns[:, one]) for one in range(_PARTS))
-    open_mask = is_open != 0
-    part_starts, part_ends, part_session = _parts(started, ended, len(whole), split)
-    return _Heard(
-        listening=Listening(
-            part_started_ms=part_starts,
-            part_ended_ms=part_ends,
-            part_session=part_session,
-            started_ms=started,
-            ended_ms=ended,
-            is_open=open_mask,
-            listener=listener,
-        ),
-        played_ms=played,
-        open_since_ms=int(started[open_mask].min()) if open_mask.any() else None,
-    )
-
-
-class _Sessions(NamedTuple):
-    """Sessions as rows of (start, end, played, listener, open), those of several parts apart, with these."""
-
-    whole: Ints
-    split: list[list[Any]]
-
-
-_PARTS = 5
-"""Where a row of ``split`` holds the parts."""
-
-
-def _later(some: _Sessions, delay_ms: int) -> _Sessions:
-    if delay_ms:
-        some.whole[:, :2] += delay_ms
-        for row in some.split:
-            row[0] += delay_ms
-            row[1] += delay_ms
-    return some
-
-
-def _sessions(stream_ids: Sequence[int], begin_ms: int, end_ms: int) -> _Sessions:
-    """Sessions that meet ``[begin_ms, end_ms)`` and every open one that began before its end.
-
-    Closed ones of up to four hours ended at most so long after the window
-    (for a window that ended just now: nearly all are wanted), long ones have
-    an index of their own, and so have the open ones. The plus keeps SQLite from
-    reading all that ever started instead.
-    """
-    marks = ",".join(["%s"] * len(stream_ids))
-    select = (
-        f"SELECT started, ended, played_ms, listener, is_open, parts FROM {rows.table(Session)}"
-        f" WHERE stream_id IN ({marks}) AND exclusion = '' AND +started < %s"
-    )
-    met = (
-        f"{select} AND ended > %s AND ended < %s AND NOT is_open AND NOT is_long"
-        f" UNION ALL {select} AND ended > %s AND is_long AND NOT is_open"
-        f" UNION ALL {select} AND is_open"
-    )
-    parameters = [
-        *stream_ids, end_ms, begin_ms, end_ms + FOUR_HOURS_MS,
-        *stream_ids, end_ms, begin_ms,
-        *stream_ids, end_ms,
-    ]  # fmt: skip
-    return _as_bytes(met, parameters) if connection.vendor == "postgresql" else _as_rows(met, parameters)
-
-
-def _as_rows(met: str, parameters: Sequence[Any]) -> _Sessions:
-    found = rows.fetch(met, parameters)
-    whole = [row[:_PARTS] for row in found if row[_PARTS] is None]
-    split = [[*row[:_PARTS], json.loads(row[_PARTS])] for row in found if row[_PARTS] is not None]
-    flat = np.fromiter(itertools.chain.from_iterable(whole), dtype=np.int64, count=_PARTS * len(whole))
-    return _Sessions(flat.reshape(-1, _PARTS), split)
-
-
-def _as_bytes(met: str, parameters: Sequence[Any]) -> _Sessions:
-    """The same from PostgreSQL as one value, twice as fast: nothing but integers, in network order."""
-    [(packed, split)] = rows.fetch(
-        f"WITH met AS MATERIALIZED ({met}) SELECT"
-        " (SELECT string_agg(int8send(started) || int8send(ended) || int8send(played_ms) || int8send(listener)"
-        " || int8send(is_open::int::bigint), ''::bytea) FROM met WHERE parts IS NULL),"
-        " (SELECT json_agg(json_build_array(started, ended, played_ms, listener, is_open::int, parts))::text"
-        " FROM met WHERE parts IS NOT NULL)",
-        parameters,
-    )
-    whole = np.frombuffer(packed or b"", dtype=">i8").astype(np.int64).reshape(-1, _PARTS)
-    return _Sessions(whole, json.loads(split) if split else [])
-
-
-def _by_delay(streams: Iterable[Stream]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = defaultdict(list)
-    for stream in streams:
-        found[stream.delay_ms].append(stream.pk)
-    return found
-
-
-def _parts(starts: Ints, ends: Ints, whole: int, split: Sequence[Sequence[Any]]) -> tuple[Ints, Ints, Ints]:
-    """Starts, ends and session numbers of all parts; the first ``whole`` sessions are one part each."""
-    if not split:
-        return starts, ends, np.arange(whole)
-    offsets = np.array([pair for row in split for pair in row[_PARTS]], dtype=np.int64)
-    owner = np.repeat(np.arange(whole, whole + len(split)), [len(row[_PARTS]) for row in split])
-    return (
-        np.concatenate((starts[:whole], starts[owner] + offsets[:, 0])),
-        np.concatenate((ends[:whole], starts[owner] + offsets[:, 1])),
-        np.concatenate((np.arange(whole), owner)),
-    )
-
-
-def _covered(streams: Sequence[Stream], airings: Sequence[_Air], begin_ms: int, end_ms: int) -> npt.NDArray[np.float64]:
-    """Of each airing, the share in which the streams were observed: their mean.
-
-    A stream that is switched off and was not observed in the window is not asked.
-    """
-    starts = np.array([one.started_ms for one in airings], dtype=np.int64)
-    ends = np.array([one.ended_ms for one in airings], dtype=np.int64)
-    lasting = np.maximum(ends - starts, 1)
-    by_stream: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    longest_delay_ms = max(abs(stream.delay_ms) for stream in streams)
-    for stream_id, started, ended in rows.fetch_in(
-        f"SELECT stream_id, started, ended FROM {rows.table(Coverage)}"
-        " WHERE ended > %s AND started < %s AND NOT totals_only AND stream_id IN ({values}) ORDER BY started",
-        [begin_ms - longest_delay_ms, end_ms + longest_delay_ms],
-        [stream.pk for stream in streams],
-    ):
-        by_stream[stream_id].append((started, ended))
-    shares = [
-        _inside(by_stream[stream.pk], starts + stream.delay_ms, ends + stream.delay_ms) / lasting
-        for stream in streams
-        if stream.active or stream.pk in by_stream
-    ]
-    return np.round(np.mean(shares, axis=0), 4) if shares else np.zeros(len(airings))
-
-
-def _inside(spans: Sequence[tuple[int, int]], starts: Ints, ends: Ints) -> Ints:
-    """How much of each ``[starts, ends)`` lies in the disjoint, sorted spans."""
-    if not spans:
-        return np.zeros(len(starts), dtype=np.int64)
-    bounds = np.array(spans, dtype=np.int64)
-    before = np.concatenate(([0], np.cumsum(bounds[:, 1] - bounds[:, 0])))
-
-    def until(instants: Ints) -> Ints:
-        index = np.searchsorted(bounds[:, 0], instants, side="right")
-        last = np.maximum(index - 1, 0)
-        within = np.clip(instants, bounds[last, 0], bounds[last, 1]) - bounds[last, 0]
-        return np.where(index > 0, before[last] + within, 0)
-
-    return until(ends) - until(starts)
-
-
 # Computing --------------------------------------------------------------------------
 
 
 def _compute(
     airings: Sequence[_Air],
-    heard: _Heard,
-    covered: npt.NDArray[np.float64],
+    found: Heard,
+    shares: npt.NDArray[np.float64],
     asked: Sequence[RuleSet],
     settled_before_ms: int,
     now_ms: int,
 ) -> list[_Computed]:
     """The figures of every airing under every rule-set; what counts the same sessions is computed once."""
     under: dict[bytes, list[tuple[Any, ...]]] = {}
-    found = []
+    computed = []
     for rules in asked:
-        # How long an open session will be is not known: it counts until it has ended too short.
-        mask = metrics.counted(heard.played_ms, rules, listening=heard.listening) | heard.listening.is_open
+        mask = found.counting(rules)
         figures = under.get(mask.tobytes())
         if figures is None:
-            figures = under[mask.tobytes()] = _figures(airings, heard.listening, mask, covered)
-        found += [
+            figures = under[mask.tobytes()] = _figures(airings, found.listening, mask, shares)
+        computed += [
             _Computed(
                 airing_id=one.id,
                 rule_set=rules.name,
                 figures=row,
-                settled=_is_settled(one, heard, settled_before_ms),
+                settled=not one.is_running and found.is_settled(one.ended_ms, settled_before_ms),
                 as_of_ms=one.ended_ms if one.is_running else now_ms,
             )
             for one, row in zip(airings, figures, strict=True)
         ]
-    return found
+    return computed
 
 
 def _figures(
-    airings: Sequence[_Air], listening: Listening, mask: npt.NDArray[np.bool_], covered: npt.NDArray[np.float64]
+    airings: Sequence[_Air], listening: Listening, mask: npt.NDArray[np.bool_], shares: npt.NDArray[np.float64]
 ) -> list[tuple[Any, ...]]:
     """The row of FIGURES of each airing, from the sessions of ``mask``."""
     if not mask.all():
@@ -404,7 +215,7 @@ def _figures(
         strict=True,
     )
     return [
-        (*counts, *_curves(listening, one, curves.get(index)), float(covered[index]))
+        (*counts, *_curves(listening, one, curves.get(index)), float(shares[index]))
         for index, (one, counts) in enumerate(zip(airings, columns, strict=True))
     ]
 
@@ -414,15 +225,6 @@ def _curves(listening: Listening, one: _Air, curve: npt.NDArray[np.float64] | No
         return [], []
     kept = correlate.retained(listening, one.started_ms, one.ended_ms)
     return np.round(curve, CURVE_DECIMALS).tolist(), kept.tolist()
-
-
-def _is_settled(one: _Air, heard: _Heard, settled_before_ms: int) -> bool:
-    """Is the airing over, can nothing late be told of it, and has everybody who met it left?"""
-    return (
-        not one.is_running
-        and one.ended_ms <= settled_before_ms
-        and (heard.open_since_ms is None or heard.open_since_ms >= one.ended_ms)
-    )
 
 
 # Writing ----------------------------------------------------------------------------
