@@ -24,6 +24,7 @@ NESTED = {
     "SOURCES": conf.SourceSettings,
     "LIVE": conf.LiveSettings,
     "EXCLUDE": conf.ExclusionSettings,
+    "INGEST": conf.IngestSettings,
     "PLAYER": conf.PlayerSettings,
     "RULE_SETS": RuleSet,
 }
