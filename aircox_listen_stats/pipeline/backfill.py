@@ -28,6 +28,7 @@ from ..errors import ListenStatsError
 from ..fields import from_ms, to_ms
 from ..kernel import calendar
 from ..kernel.agreement import Telling, agree
+from ..kernel.types import Exclusion
 from ..models import LONG_SESSION_MS, LabelChange, Ruling, Session, Stream
 from . import coverage, labels
 from .ingest import mark_stale_windows, run_together, wait_for_reports
@@ -209,7 +210,7 @@ def _choose(stream: Stream, piece: _Piece, retold: Retold, known: set[int]) -> _
 
 def _counted(stream: Stream, piece: _Piece) -> Telling:
     """What counts now in and beside the piece."""
-    found = Session.objects.filter(stream=stream).exclude(exclusion="replaced")
+    found = Session.objects.filter(stream=stream).exclude(exclusion=Exclusion.REPLACED)
     found = found.touching(piece.started_ms - BESIDE_MS, piece.ended_ms + BESIDE_MS)
     rows = list(found.order_by("started", "pk").values_list("listener", "started", "ended", "is_open"))
     columns = np.array([[row[0], to_ms(row[1]), to_ms(row[2])] for row in rows], dtype=np.int64).reshape(-1, 3)

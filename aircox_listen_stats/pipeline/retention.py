@@ -18,6 +18,7 @@ from ..models import (
     Lease,
     MonitorWatch,
     OnAirChange,
+    Ruling,
     Session,
     StaleWindow,
     StreamEvent,
@@ -26,6 +27,9 @@ from . import ingest, players, rows, secrets, stitching
 
 DAY_MS = 24 * 3600 * 1000
 HOUR_MS = 3600 * 1000
+
+LONGEST_PERIOD_MS = 31 * DAY_MS
+"""As long as a listener's key may live (KEY_ROTATION)."""
 
 BATCH = 10_000
 """Sessions deleted in one transaction: the collector writes between two of them."""
@@ -58,6 +62,7 @@ class Pruned:
     plays: int = 0  # plays and sessions of web players of which only the figures are left
     events: int = 0
     dead_letters: int = 0
+    rulings: int = 0  # about one listener, whose key nothing bears any more
 
 
 def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
@@ -84,6 +89,8 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
     callbacks = Inbox.objects.filter(received__lt=connections_ms)
     of_players = {"events_before_ms": connections_ms, "sessions_before_ms": sessions_ms, "now_ms": now_ms}
     events = StreamEvent.objects.filter(ended__lt=now_ms - settings.keep_events_days * DAY_MS)
+    # A ruling about a listener holds its key, which lives a month at most.
+    ruled = Ruling.objects.filter(listener__isnull=False, made__lt=from_ms(sessions_ms - LONGEST_PERIOD_MS))
     letters = DeadLetter.objects.filter(received__lt=now_ms - settings.keep_dead_letters_days * DAY_MS)
     if dry_run:
         player_events, plays = players.waiting_to_be_pruned(**of_players)
@@ -98,9 +105,11 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
             plays=plays,
             events=events.count(),
             dead_letters=letters.count(),
+            rulings=ruled.count(),
         )
     # A crash between the deletion of a journal and that of its row leaves the row.
     JournalPosition.objects.filter(changed__lt=sessions_ms).delete()
+    Ruling.objects.filter(ended__lt=from_ms(sessions_ms)).exclude(also=[]).update(also=[])
     lapsed = _lapse(connections_ms)
     _remember_horizon(sessions_ms, now_ms)
     player_events, plays = players.prune(**of_players)
@@ -116,6 +125,7 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
         plays=plays,
         events=_delete_in_pieces(events),
         dead_letters=_delete_in_pieces(letters),
+        rulings=ruled.delete()[1].get(Ruling._meta.label, 0),
     )
 
 

@@ -22,7 +22,7 @@ from ..errors import ListenStatsError
 from ..fields import from_ms, to_ms
 from ..kernel import calendar, sessionize
 from ..kernel.agreement import Telling
-from ..kernel.types import Address, ListenerMark, Observation
+from ..kernel.types import Address, Exclusion, ListenerMark, Observation
 from ..models import Coverage, Secret, Session, SourceState, Stream
 from ..sources import registry
 from ..sources.accesslog import LogFile
@@ -119,7 +119,7 @@ def _secrets_of(from_ms_: int, to_ms_: int) -> tuple[list[int], list[bytes]]:
 def stored(stream: Stream, from_ms_: int, to_ms_: int, *, source: str = "") -> Telling:
     """The stored sessions that touch the window: those of ``source``, else all that nothing replaced."""
     found = Session.objects.filter(stream=stream).touching(from_ms_, to_ms_)
-    found = found.filter(source=source) if source else found.exclude(exclusion="replaced")
+    found = found.filter(source=source) if source else found.exclude(exclusion=Exclusion.REPLACED)
     columns = list(
         found.order_by("started", "pk").values_list("listener", "started", "ended", "played_ms", "parts", "is_open")
     )

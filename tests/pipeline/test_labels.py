@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,10 @@ from django.core.management import CommandError, call_command
 
 from aircox_listen_stats.fields import from_ms
 from aircox_listen_stats.models import Audience, LabelChange, Ruling, Session, StaleWindow, Stream
-from aircox_listen_stats.pipeline import labels, rebuild, rollup, windows
+from aircox_listen_stats.pipeline import labels, rebuild, retention, rollup, windows
 from aircox_listen_stats.pipeline.ingest import store
 
-from .conftest import MINUTE, T0, at, heard, poll
+from .conftest import MINUTE, SETTINGS, T0, at, heard, poll
 from .test_rollup import LATER, airing, session
 
 pytestmark = pytest.mark.django_db
@@ -193,3 +194,25 @@ def test_a_session_that_moves_into_a_window_is_labelled_then(stream: Stream) -> 
     assert told()[0][0] == ""
     store(poll(30, heard(1, 0, 30)), now_ms=at(30))
     assert told()[0][0] == "staff"
+
+
+def test_a_ruling_about_a_listener_goes_when_nothing_bears_the_key_any_more(stream: Stream, settings: Any) -> None:
+    settings.AIRCOX_LISTEN_STATS = {**SETTINGS, "KEEP_SESSIONS_DAYS": 1}
+    day_ms = 24 * 60 * MINUTE
+    labels.make(Ruling(listener=7, exclusion="staff", reason="x"), now_ms=at(0))
+    labels.make(Ruling(app="VLC", exclusion="staff", reason="x"), now_ms=at(0))
+    assert retention.prune(now_ms=at(0) + 31 * day_ms).rulings == 0
+    assert retention.prune(now_ms=at(0) + 33 * day_ms, dry_run=True).rulings == 1
+    assert retention.prune(now_ms=at(0) + 33 * day_ms).rulings == 1
+    assert [one.app for one in Ruling.objects.all()] == ["VLC"]
+
+
+def test_an_import_heeds_rulings(stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aircox_listen_stats.management.commands import listen_stats_import
+
+    monkeypatch.setattr(listen_stats_import, "_station_of", lambda slug, entry: 1)
+    labels.make(Ruling(app="VLC", exclusion="staff", reason="x"))
+    line = '192.0.2.{} - - [22/Nov/2026:10:10:00 +0000] "GET /live.mp3 HTTP/1.1" 200 9 "-" "{}" 300\n'
+    (tmp_path / "access.log").write_text(line.format(1, "VLC/3") + line.format(2, "Sonos/1"))
+    call_command("listen_stats_import", str(tmp_path / "access.log"), verbosity=0)
+    assert sorted(Session.objects.values_list("app", "exclusion")) == [("Sonos", ""), ("VLC", "staff")]
