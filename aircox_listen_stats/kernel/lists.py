@@ -45,7 +45,7 @@ def parse_agents(text: str | bytes) -> AgentList:
     """The list in an OPAWG file. Raises ValueError with what is wrong with it."""
     try:
         told = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"no JSON ({error})") from None
     entries = told.get("entries") if isinstance(told, dict) else None
     if not isinstance(entries, list) or not entries:
