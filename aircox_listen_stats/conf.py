@@ -283,6 +283,11 @@ def _cross_check(result: Settings) -> None:
 
 
 def _check_player(result: Settings) -> None:
+    is_source = any(one.backend == "player_events" for one in result.sources.values())
+    if is_source and not result.player.enabled:
+        raise ConfigurationError(
+            "A source's backend is 'player_events', but web players are not heard. Set PLAYER to {'enabled': True}."
+        )
     for address, slug in result.player.streams.items():
         if slug not in result.streams:
             configured = ", ".join(sorted(result.streams)) or "none"

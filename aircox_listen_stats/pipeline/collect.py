@@ -181,8 +181,12 @@ class Collector:
             self._guard("callback journals", journal.adopt)
 
     def _hear_players(self, now_ms: int) -> None:
+        def take() -> None:
+            if players.refresh(self.onair, now_ms=now_ms).more:
+                self._due.at_ms["web players"] = now_ms
+
         if self._due.is_due("web players", PLAYERS_EVERY_MS, now_ms):
-            self._guard("web players", lambda: players.refresh(self.onair, now_ms=now_ms))
+            self._guard("web players", take)
 
     def _keep_streams(self, now_ms: int) -> None:
         if self._due.is_due("streams", STREAMS_EVERY_MS, now_ms) and not self._guard("streams", self._sync_streams):

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from aircox_listen_stats import conf
+from aircox_listen_stats.errors import ConfigurationError
 from aircox_listen_stats.fields import from_ms, to_ms
 from aircox_listen_stats.kernel.airlog import SoundRow
 from aircox_listen_stats.kernel.player import LATENESS_MS, SILENCE_MS, Listening, visit_sessions
@@ -24,7 +26,9 @@ from aircox_listen_stats.models import (
     Session,
     Stream,
 )
+from aircox_listen_stats.onair import aircox
 from aircox_listen_stats.pipeline import inbox, ingest, players
+from aircox_listen_stats.pipeline.collect import Collector
 from aircox_listen_stats.sources import registry
 
 from .conftest import HOUR, SETTINGS, S, at
@@ -404,22 +408,19 @@ PLAYER_SETTINGS = {
     **SETTINGS,
     "SOURCES": {**SETTINGS["SOURCES"], "web": {"backend": "player_events"}},
     "STREAMS": {**SETTINGS["STREAMS"], "only-web": {"source": "web", "station": 1}},
+    "PLAYER": {"enabled": True},
 }
 
 
 @pytest.fixture
 def counted(settings, stream) -> Stream:
     """A stream that players count, beside one that Icecast counts."""
-    from aircox_listen_stats import conf
-
     settings.AIRCOX_LISTEN_STATS = PLAYER_SETTINGS
     assert conf.get().streams["only-web"].source == "web"
     return Stream.objects.create(slug="only-web", station_id=1, source="web")
 
 
 def drain(seconds: float) -> None:
-    from aircox_listen_stats import conf
-
     source = registry.source(conf.get(), "web")
     report = inbox.report(source, {}, now_ms=at(seconds))
     if report is not None:
@@ -487,6 +488,39 @@ def test_recordings_never_become_sessions_of_a_stream(counted):
     page.tell("paused", 70, position=70)
     look(71)
     assert not Inbox.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_collector_hears_players_and_counts_them_in_one_step(counted):
+    page = Page(stream=counted)
+    page.tell("playing", 0)
+    collector = Collector(sources={"web": registry.source(conf.get(), "web")}, onair=aircox.log())
+    try:
+        collector.step(now_ms=at(1))
+    finally:
+        collector.close()
+    assert Session.objects.get().is_open
+    assert PlayerSession.objects.get().is_open
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_collector_comes_back_at_once_for_what_is_left(counted, monkeypatch):
+    monkeypatch.setattr(players, "BATCH", 2)
+    page = Page(stream=counted)
+    for second in range(5):
+        page.tell("heartbeat", second)
+    collector = Collector(sources={}, onair=aircox.log())
+    try:
+        for _ in range(3):
+            collector.step(now_ms=at(5))
+    finally:
+        collector.close()
+    assert not PlayerEvent.objects.filter(is_fresh=True).exists()
+
+
+def test_players_as_a_source_without_players_that_are_heard_are_refused():
+    with pytest.raises(ConfigurationError, match="Set PLAYER to"):
+        conf.read({**PLAYER_SETTINGS, "PLAYER": {}})
 
 
 # Forgetting ---------------------------------------------------------------------------------------------
