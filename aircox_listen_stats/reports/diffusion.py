@@ -151,6 +151,8 @@ def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, no
     gaps = observed.gaps(streams, started_ms, ended_ms)
     row = Audience.objects.filter(airing=airing).under(rules.name).values_list("curve", "retained", "changes").first()
     curve, retained, changes = row or ((), (), ())
+    curve = _without_gaps(curve, gaps, airing.started)
+    flow = line.figures and minute_flow(streams, started_ms, ended_ms, rules, met=line.figures.sessions or 0)
     under = _under(airing, rules.name)
     return DiffusionAudience(
         line=line,
@@ -162,9 +164,9 @@ def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, no
         notes=tuple(airing.notes),
         evidence_gone=airing.evidence_gone,
         revisions=tuple(_revision(note) for note in changes),
-        curve=_without_gaps(curve, gaps, airing.started),
+        curve=curve,
         retention=tuple(count / retained[0] for count in retained) if retained and retained[0] else (),
-        flow=line.figures and minute_flow(streams, started_ms, ended_ms, rules, met=line.figures.sessions or 0),
+        flow=flow and flow.unknown_with(curve),
         gaps=gaps,
         tracks=tuple(one for one in under if one.layer == Layer.TRACK),
         sounds=tuple(one for one in under if one.layer == Layer.SOUND),

@@ -17,10 +17,24 @@ MOST_SESSIONS = 50_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinuteFlow:
-    """Sessions that began and that ended in each minute from the start. They add up to joined and left."""
+    """Sessions that began and that ended in each minute from the start. They add up to joined and left.
 
-    joined: tuple[int, ...]
-    left: tuple[int, ...]
+    None where the minute was not observed and nobody became known to have come, or gone, by other ways.
+    """
+
+    joined: tuple[int | None, ...]
+    left: tuple[int | None, ...]
+
+    def unknown_with(self, curve: Sequence[float | None]) -> MinuteFlow:
+        """The same with None for the zeros of the minutes of which ``curve`` knows nothing."""
+
+        def known(counts: Sequence[int | None]) -> tuple[int | None, ...]:
+            return tuple(
+                None if not count and minute < len(curve) and curve[minute] is None else count
+                for minute, count in enumerate(counts)
+            )
+
+        return MinuteFlow(joined=known(self.joined), left=known(self.left))
 
 
 def minute_flow(

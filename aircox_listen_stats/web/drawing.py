@@ -339,10 +339,10 @@ def _to_come(report: DiffusionAudience) -> Stretch | None:
 
 
 def _flow_bars(flow: MinuteFlow, length_minutes: float) -> FlowBars:
-    most = max((*flow.joined, *flow.left, 1))
+    most = max(count or 1 for count in (*flow.joined, *flow.left, 1))
     place = 1 / (length_minutes or 1)
 
-    def marks(counts: Sequence[int], *, is_up: bool) -> tuple[Mark, ...]:
+    def marks(counts: Sequence[int | None], *, is_up: bool) -> tuple[Mark, ...]:
         return tuple(
             _mark(
                 (minute + (1 - BAR_FILL) / 2) * place,

@@ -132,7 +132,7 @@ def test_on_paper_tables_stay_tables_and_the_curve_is_drawn_anew(opened, address
         "rows => rows.map((row) => getComputedStyle(row).display)"
     )
     assert set(rows) == {"table-row"}
-    assert page.evaluate("document.documentElement.scrollWidth") <= PAPER["width"]
+    assert page.locator(".ls-scroll").first.evaluate("box => box.scrollWidth - box.clientWidth") == 0
     page.screenshot(path=shots_folder / "pages-program-print.png", full_page=True)
 
 

@@ -125,8 +125,8 @@ def test_the_minutes_of_a_diffusion(staff, station):
     found = rows(staff.get(address, {"format": "csv", "table": "minutes"}))
     assert [row["average_audience"] for row in found] == ["1"] * 5 + ["0"] * 3 + [""] * 2
     assert [row["is_observed"] for row in found] == ["1"] * 8 + ["0"] * 2
-    assert [row["tuned_in"] for row in found] == ["1"] + ["0"] * 9
-    assert [row["tuned_out"] for row in found] == ["0"] * 5 + ["1"] + ["0"] * 4
+    assert [row["tuned_in"] for row in found] == ["1"] + ["0"] * 7 + [""] * 2
+    assert [row["tuned_out"] for row in found] == ["0"] * 5 + ["1"] + ["0"] * 2 + [""] * 2
     assert found[0]["start"] == "2026-11-15T13:00:00+01:00"
 
 

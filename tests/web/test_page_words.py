@@ -137,6 +137,22 @@ class TestUnknown:
         assert program_audience(5, weeks(4), now=NOW).totals.peak == 0
 
 
+class TestMinutes:
+    def test_nobody_is_known_to_have_come_or_gone_in_a_minute_that_was_not_observed(self, staff, partly):
+        settings = conf.get()
+        report = diffusions.diffusion_audience(partly, settings.rules(), settings, now=NOW)
+        assert (report.flow.joined[29], report.flow.joined[30:45], report.flow.joined[45]) == (0, (None,) * 15, 0)
+        assert (report.flow.left[29], report.flow.left[30:45], report.flow.left[45]) == (0, (None,) * 15, 0)
+        page = page_of(staff, "diffusion", partly.pk)
+        minutes = re.findall(r'<th scope="row">\d\d:\d\d</th>.*?</tr>', page, re.S)
+        assert [str(Words(one)).split() for one in minutes][30][1:5] == ["not", "observed", "–", "–"]
+        lines = staff.get(reverse("listen_stats:diffusion", args=[partly.pk]), {"format": "csv", "table": "minutes"})
+        cells = [line.split(",") for line in lines.getvalue().decode().splitlines()]
+        joined, left = cells[0].index("tuned_in"), cells[0].index("tuned_out")
+        assert (cells[31][joined], cells[31][left]) == ("", "")
+        assert (cells[1][joined], cells[1][left]) == ("1", "0")
+
+
 class TestOnAir:
     def test_who_is_there_is_still_listening_and_did_not_listen_on(self, staff, running):
         page = words_of(staff, "diffusion", running.pk)

@@ -175,7 +175,7 @@ class Curve extends HTMLElement {
     const number = new Intl.NumberFormat(this.language, { maximumFractionDigits: 1 });
     const words = [this.clock.format(at * 1000)];
     words.push(curve[minute] === null ? this.dataset.unknown : `${number.format(curve[minute])} ${this.dataset.listeners}`);
-    if (joined && minute < joined.length) {
+    if (joined && minute < joined.length && joined[minute] !== null && left[minute] !== null) {
       words.push(`+${joined[minute]} ${this.dataset.joined}, −${left[minute]} ${this.dataset.left}`);
     }
     if (minute < retention.length) {
