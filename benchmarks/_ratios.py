@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 
-def line(name: str, value: float, *, must: float, goal: float, less_is_better: bool = False) -> int:
+def line(
+    name: str, value: float, *, must: float | None = None, goal: float | None = None, less_is_better: bool = False
+) -> int:
     """1 where the must is missed, else 0; says so."""
-    holds = value <= must if less_is_better else value >= must
+    holds = must is None or (value <= must if less_is_better else value >= must)
     sign = "<=" if less_is_better else ">="
-    print(f"RATIO {name} {value:.2f} must={sign}{must:g} goal={sign}{goal:g} {'ok' if holds else 'MISSED'}", flush=True)
+    wanted = [f"{word}={sign}{limit:g}" for word, limit in (("must", must), ("goal", goal)) if limit is not None]
+    print(" ".join(["RATIO", name, f"{value:.2f}", *wanted, "ok" if holds else "MISSED"]), flush=True)
     return int(not holds)

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks._ratios import line
 from tests.parts import redis
 from tests.parts.child import LOOPBACK, Child, answers, free_port, python_path
 
@@ -240,9 +241,9 @@ def cpu_ns(pid: int) -> int:
 
 def rss_kb(pid: int) -> int:
     """Memory of ``pid`` now."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
+    for told in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if told.startswith("VmRSS:"):
+            return int(told.split()[1])
     raise SystemExit(f"The server {pid} tells no VmRSS; is this Linux?")
 
 
@@ -340,10 +341,7 @@ class Board:
         )
 
     def ratio(self, name: str, value: float, *, must: float | None, goal: float | None = None) -> None:
-        missed = must is not None and value < must
-        self.missed += missed
-        wanted = [f"{word}={limit:g}" for word, limit in (("must", must), ("goal", goal)) if limit is not None]
-        print(" ".join(["RATIO", name, f"{value:.1f}", *wanted, *["MISSED"] * missed]), flush=True)
+        self.missed += line(name, value, must=must, goal=goal)
 
     def nothing_lost(self, name: str, delivery: Delivery) -> None:
         self.missed += delivery.lost > 0

@@ -20,6 +20,7 @@ import time
 from typing import Any
 
 from benchmarks._own_database import KINDS, own_database
+from benchmarks._ratios import line
 
 BLOCKS, BLOCK_TICKS = 12, 40
 QUICK_BLOCKS = 4
@@ -64,9 +65,7 @@ def measure(kind: str, blocks: int) -> int:
             f" p99 {took[int(len(took) * 0.99)] * 1e6:.1f} µs, worst {took[-1] * 1e6:.0f} µs of {len(took)} ticks"
         )
     print(f"looks {hook.counts().taken}, lost {hook.counts().lost}, failed {hook.counts().failed}")
-    verdict = "MISSED" if added_us > MUST_ADDED_US else "ok"
-    print(f"RATIO tick_added_us_{kind} {added_us:.1f} must=<={MUST_ADDED_US:g} goal=<={GOAL_ADDED_US:g} {verdict}")
-    return int(added_us > MUST_ADDED_US)
+    return line(f"tick_added_us_{kind}", added_us, must=MUST_ADDED_US, goal=GOAL_ADDED_US, less_is_better=True)
 
 
 class _Clock:
