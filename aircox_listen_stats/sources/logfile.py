@@ -37,7 +37,7 @@ STOP_SECONDS = 5.0
 LOOK_SECONDS = 0.2
 """So often a full queue is looked at again."""
 
-_NEWLINE, _RETURN, _ZERO = b"\n\r0"
+_NEWLINE, _RETURN, _NUL, _ZERO = b"\n\r\x000"
 
 
 class BlockLog(LogFile):
@@ -114,7 +114,7 @@ def _blocks(log: IO[bytes], offset: int) -> Iterator[tuple[bytes, int]]:
 
 
 def _with_long_numbers(block: bytes, digits: int) -> bytes:
-    """The lines that end with so many digits, or more."""
+    """The lines that end with so many digits, or more, and those of which that is not sure."""
     view = np.frombuffer(block, dtype=np.uint8)
     last = np.flatnonzero(view == _NEWLINE)
     first = np.concatenate(([0], last[:-1] + 1))
@@ -122,7 +122,8 @@ def _with_long_numbers(block: bytes, digits: int) -> bytes:
     is_long = end - first > digits
     for place in range(1, digits + 1):
         is_long &= view[np.maximum(end - place, 0)] - np.uint8(_ZERO) < 10
-    found = np.flatnonzero(is_long)
+    behind = view[np.maximum(end - 1, 0)]
+    found = np.flatnonzero(is_long | (behind == _RETURN) | (behind == _NUL))
     return b"".join(block[first[row] : last[row] + 1] for row in found.tolist())
 
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -22,12 +23,16 @@ from django.db import connection
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
+from aircox_listen_stats import conf
 from aircox_listen_stats.errors import SourceUnavailable
 from aircox_listen_stats.fields import from_ms, to_ms
-from aircox_listen_stats.kernel import sessionize
-from aircox_listen_stats.models import Connection, Coverage, ImportedLog, Session, StaleWindow, Stream
-from aircox_listen_stats.pipeline import bulk, importing
+from aircox_listen_stats.kernel import calendar, sessionize
+from aircox_listen_stats.kernel.types import ConnectionSpan, ListenerMark
+from aircox_listen_stats.models import LONG_SESSION_MS, Connection, Coverage, ImportedLog, Session, StaleWindow, Stream
+from aircox_listen_stats.pipeline import bulk, importing, recognise
+from aircox_listen_stats.pipeline.secrets import Secrets
 from aircox_listen_stats.sources import logfile
+from aircox_listen_stats.sources.accesslog import LogFile
 from aircox_listen_stats.sources.logfile import BlockLog
 from tests.sources.recording import FOLDER, MOUNTS, MS
 
@@ -202,6 +207,133 @@ def test_two_servers_logs_of_the_same_hours_are_both_kept(tmp_path: Path) -> Non
     one, other = history(200, seed=5), history(200, seed=6)
     run(written(tmp_path / "a.log", one), written(tmp_path / "b.log", other))
     assert [each[:4] for each in stored()] == whole([*one, *other])
+
+
+# Line by line ----------------------------------------------------------------------------------------
+
+
+ODD_AGENTS = (
+    "VLC/3.0.20",
+    "V.L.C/3 020",  # by letters and digits the same as the one before
+    'Radio \\"Station\\" App/2',
+    'Radio "Station" App/2',
+    "R\xe9cepteur \x01\xff",
+    "back\\slash",
+    "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+    "UptimeKuma/1.23",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0",
+    "-",
+    "",
+    "x" * 300,
+)
+ODD_IPS = (
+    *(f"198.18.0.{number}" for number in range(12)),
+    "203.0.113.9",
+    "::ffff:203.0.113.9",
+    "2001:db8::7",
+    "2001:0db8:0::7",
+    "2001:DB8::7",
+)
+
+
+def nasty(path: Path, count: int, seed: int) -> Path:
+    """A log of few listeners with many odd lines: everything that the sweeps leave to the line parser."""
+    chance = random.Random(seed)
+    lines = []
+    for _ in range(count):
+        seconds = chance.choice([0, 0, 3, 8, 40, 300, 301, 4000, 90_000])
+        end_s = BEGIN_S + chance.randrange(2 * 86400) + (100_000 if seconds > 4000 else 0)
+        stamp = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(end_s))
+        mount = chance.choice(["/live.mp3"] * 4 + ["/low.mp3", "/low.mp3?token=1", "/other.mp3", "/live.mp3.m3u"])
+        text = (
+            f'{chance.choice(ODD_IPS)} - {chance.choice(["-"] * 9 + ["a user"])} [{stamp}] "GET {mount} HTTP/1.1" '
+            f'{chance.choice([200] * 9 + [206, 404])} {chance.choice([0, 5000, 70_000, 10**9])} "-" '
+            f'"{chance.choice(ODD_AGENTS)}" {seconds}'
+        ).encode("latin-1")
+        if chance.random() < 0.02:
+            text = text[: chance.randrange(len(text))]
+        lines.append((end_s, text + chance.choice([b""] * 30 + [b"\r", b"\0"])))
+    path.write_bytes(b"".join(text + b"\n" for _, text in sorted(lines, key=lambda one: one[0])))
+    return path
+
+
+def line_by_line(path: Path, settings: conf.Settings) -> Counter[tuple[tuple[Any, ...], ...]]:
+    """The rows of each key, as parser, recognition and stitching give them for one line and one listener at a time."""
+    heard: dict[tuple[str, int], list[tuple[int, int, ListenerMark]]] = {}
+    slugs = sorted(set(MOUNTS.values()))
+    for chunk in LogFile(path).chunks(MOUNTS):
+        for start_ms, end_ms, stream, who in zip(
+            chunk.started_ms, chunk.ended_ms, chunk.stream, chunk.who, strict=True
+        ):
+            mark = recognise.mark(chunk.addresses[who], Secrets(current=b"s" * 32), slugs[stream])
+            heard.setdefault((slugs[stream], mark.listener), []).append((start_ms, end_ms, mark))
+    rows: dict[tuple[int, int, int], list[tuple[Any, ...]]] = {}
+    for (slug, listener), lines in heard.items():
+        lines.sort(key=lambda one: one[:2])
+        spans = sessionize.stitch(
+            [
+                ConnectionSpan(key=f"{number:06d}", started_ms=start_ms, seen_ms=end_ms, is_open=False)
+                for number, (start_ms, end_ms, _) in enumerate(lines)
+            ]
+        )
+        for span in spans:
+            mark = lines[int(span.keys[0])][2]
+            parts = [[start - span.started_ms, end - span.started_ms] for start, end in span.parts]
+            period = calendar.period_start(
+                span.started_ms, settings.key_rotation, settings.zone, settings.broadcast_day_start
+            )
+            rows.setdefault((listener, span.lane, period), []).append(
+                (
+                    slug, span.started_ms, span.ended_ms, span.played_ms, json.dumps(parts) if len(parts) > 1 else "",
+                    span.ended_ms - span.started_ms > LONG_SESSION_MS,
+                    mark.country, mark.app, mark.exclusion, mark.rule,
+                )
+            )  # fmt: skip
+    return Counter(tuple(sorted(some)) for some in rows.values())
+
+
+def by_key() -> Counter[tuple[tuple[Any, ...], ...]]:
+    """The stored rows of each key."""
+    rows: dict[int, list[tuple[Any, ...]]] = {}
+    for one in Session.objects.select_related("stream"):
+        assert (one.source, one.is_open) == ("import", False)
+        rows.setdefault(one.listener, []).append(
+            (
+                one.stream.slug, to_ms(one.started), to_ms(one.ended), one.played_ms,
+                json.dumps(one.parts) if one.parts else "", one.is_long,
+                one.country, one.app, one.exclusion, one.rule,
+            )
+        )  # fmt: skip
+    return Counter(tuple(sorted(some)) for some in rows.values())
+
+
+@pytest.mark.parametrize(("seed", "flush_rows", "is_apart"), [(1, 40, False), (2, 10**9, False), (3, 300, True)])
+def test_the_rows_are_those_of_the_path_line_by_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, flush_rows: int, is_apart: bool
+) -> None:
+    """Stitched, recognised and labelled alike, whatever the lines, and by a process of its own too."""
+    monkeypatch.setattr(importing, "FLUSH_ROWS", flush_rows)
+    monkeypatch.setattr(logfile, "BLOCK_BYTES", 20_000)
+    if is_apart:
+        monkeypatch.setattr(logfile, "OWN_PROCESS_BYTES", 0)
+    # Else an agent gets the app of one that is the same by its letters.
+    monkeypatch.setattr(recognise._Marks, "get", lambda *_: None)
+    exclude = {"staff_networks": ["203.0.113.0/24"], "monitor_agents": ["UptimeKuma"]}
+    streams = {**STATION["STREAMS"], "low": {**STATION["STREAMS"]["low"], "relays": ["198.18.0.3"]}}
+    with override_settings(AIRCOX_LISTEN_STATS={**STATION, "STREAMS": streams, "EXCLUDE": exclude}):
+        path = nasty(tmp_path / "log", 3000, seed)
+        imported = run(path)
+        expected = line_by_line(path, conf.get())
+        assert by_key() == expected
+        counts: Counter[str] = Counter()
+        for chunk in LogFile(path).chunks(MOUNTS):
+            counts.update(chunk.counts)
+        assert +imported.counts == +counts
+    labels = {(row[7], row[8]) for rows in expected for row in rows}
+    assert {reason for _, reason in labels} == {"", "bot", "monitor", "staff", "relay"}
+    assert max(len(json.loads(row[4] or "[]")) for rows in expected for row in rows) > 1
+    assert counts["refused_malformed"] > 10
+    assert counts["kept"] > 1500
 
 
 # Again -------------------------------------------------------------------------------------------------

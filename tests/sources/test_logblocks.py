@@ -341,11 +341,13 @@ def children() -> list[int]:
 def test_long_connections_are_found_by_their_last_field(tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     lines = [line(), line(tail=" 90000"), line(agent="tricky 99999"), line(tail=" 86400") + b"\r", line(tail=" 100000")]
+    lines += [line(tail=" 90001") + b"\0", line(tail=" 90002") + b"\0\r", line(tail=" 90003") + b"\r\r"]
     path.write_bytes(b"\n".join([*lines, line(agent="1234", tail=" 5"), b"5", b"12345"]) + b"\n" + line(tail=" 99999"))
     told = Told()
     for columns in BlockLog(path).long_columns(MOUNTS, seconds=86400):
         told.take(columns)
-    assert sorted((end - start) // 1000 for start, end, *_ in told.rows) == [86_400, 90_000, 100_000]
+    found = sorted((end - start) // 1000 for start, end, *_ in told.rows)
+    assert found == [86_400, 90_000, 90_001, 90_002, 90_003, 100_000]
 
 
 def test_a_line_without_an_end_is_refused_and_what_follows_it_is_read(tmp_path: Path) -> None:
