@@ -21,7 +21,8 @@ from .test_rollup import LATER, airing
 
 pytestmark = pytest.mark.django_db
 
-EVERY = 60
+EVERY = 120
+"""Seconds between two polls: few, since each is a transaction."""
 OUTAGE = (1800, 3600)
 """Seconds from ten o'clock between which every poll failed."""
 END = 7200
@@ -129,8 +130,8 @@ def test_everybody_counts_once_after_the_back_fill(
         near = [some for some in got if abs(some[0] - one.started) <= 1.1 and abs(some[1] - one.ended) <= 1.1]
         assert near, f"listener {one.who} is missing"
     assert measured(*OUTAGE) == pytest.approx(listened(people, *OUTAGE), rel=0.003)
-    # Beside the outage a poll of a minute still ends sessions half a minute early.
-    assert 0.95 * listened(people, 0, END) < measured(0, END) <= listened(people, 0, END)
+    # Beside the outage a poll of two minutes still ends sessions a minute early.
+    assert 0.93 * listened(people, 0, END) < measured(0, END) <= listened(people, 0, END)
     lost = [one for one in people if one not in in_outage and one.ended - one.started < EVERY]
     assert len(people) - len(lost) <= len(got) <= len(people)
 
@@ -138,8 +139,8 @@ def test_everybody_counts_once_after_the_back_fill(
 def test_two_tellings_of_one_session_across_a_border_count_once(stream: Stream, tmp_path: Path) -> None:
     """Cut by the outage, ended just before it, come just after it, still there: each is told once."""
     some = [
-        Listening(1, 0, 2400),  # its poll ends at 1740, beside the window
-        Listening(2, 100, 1796),  # over just before the outage: the poll says 1740
+        Listening(1, 0, 2400),  # its poll ends at 1680, beside the window
+        Listening(2, 100, 1796),  # over just before the outage: the poll says 1680
         Listening(3, 3599.6, 4000),  # the log has it begin inside, the poll may too
         Listening(4, 2000, 5000),  # came in the outage and stayed
         Listening(5, 2000, 7100),  # stays beyond the log's end

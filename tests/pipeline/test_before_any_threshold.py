@@ -19,12 +19,12 @@ from aircox_listen_stats.sources.accesslog import LogFile
 from tests.sources.recording import MS, clients, truth
 
 from .conftest import at, heard, poll, told
-from .test_reconcile import LOG, polled
+from .test_reconcile import LOG, polled, station
 from .test_rollup import LATER, airing
 
 pytestmark = pytest.mark.django_db
 
-__all__ = ["polled"]
+__all__ = ["polled", "station"]
 
 Spans = list[tuple[float, float, float]]
 """Sessions: start and end in seconds from the first client's, and what was played."""

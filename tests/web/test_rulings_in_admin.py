@@ -49,7 +49,8 @@ def test_a_rule_is_overruled_and_the_overruling_revoked(
     assert (ruling.made_by, session.exclusion, session.rule) == ("admin", "", f"ruling {ruling.pk}")
     assert StaleWindow.objects.exists()
     page = admin_client.get(reverse("admin:aircox_listen_stats_ruling_change", args=[ruling.pk])).content.decode()
-    assert "It is a speaker." in page and "crawlerdetect" in page
+    assert "It is a speaker." in page
+    assert "crawlerdetect" in page
     revocation = {"action": "revoke", "_selected_action": [ruling.pk], "reason": ""}
     assert (
         b"needs a reason"
