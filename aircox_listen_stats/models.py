@@ -626,6 +626,49 @@ class Audience(models.Model):
         ]
 
 
+class QuarterHour(models.Model):
+    """What was heard in one clock quarter-hour, under one rule-set: outlives the sessions.
+
+    Everything adds up over quarter-hours but ``peak`` (take the greatest) and ``listeners`` (never added). The
+    sessions active in a run of quarter-hours are ``inherited`` of its first and ``begun`` of all.
+    """
+
+    STATION = 0
+
+    station_id = models.IntegerField()
+    stream_id = models.IntegerField(help_text=_("0: all streams of the station together."))
+    started = InstantField()
+    rule_set = models.CharField(max_length=32)
+    listening_ms = models.BigIntegerField(help_text=_("Sum of the sessions."))
+    person_ms = models.BigIntegerField(help_text=_("Union of each listener's sessions."))
+    inherited = models.IntegerField(help_text=_("Sessions that had begun before."))
+    begun = models.IntegerField()
+    listeners = models.IntegerField()
+    peak = models.IntegerField()
+    peak_at = InstantField(null=True)
+    quarter_listeners = models.IntegerField(help_text=_("Listeners with five minutes in it, in aggregate."))
+    quarter_listeners_in_one_piece = models.IntegerField()
+    bytes_sent = models.BigIntegerField()
+    bytes_told_ms = models.BigIntegerField(help_text=_("Listening of which the bytes are known."))
+    delivered_ms = models.BigIntegerField()
+    delivered_told_ms = models.BigIntegerField(help_text=_("Listening of which the delivered sound is known."))
+    covered_ms = models.IntegerField(help_text=_("Observed; of several streams the mean."))
+    settled = models.BooleanField(default=False)
+    version = models.IntegerField(
+        default=0, help_text=_("As of an audience: more than 1 where settled figures changed.")
+    )
+
+    class Meta:
+        verbose_name = _("quarter-hour")
+        verbose_name_plural = _("quarter-hours")
+        constraints = [
+            models.UniqueConstraint(fields=["station_id", "stream_id", "rule_set", "started"], name="listen_quarter_of")
+        ]
+        indexes = [
+            models.Index(fields=["station_id", "started"], name="listen_quarter_open", condition=Q(settled=False))
+        ]
+
+
 class StaleWindow(models.Model):
     """A window whose figures must be computed again: written with the change that made it so."""
 

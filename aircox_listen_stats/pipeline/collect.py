@@ -26,7 +26,20 @@ from ..models import Audience, Inbox, SourceState, StaleWindow, Stream
 from ..onair.base import OnAirLog
 from ..sources.base import PullSource, Report, Source
 from ..sources.stream_events import StreamEventsSource
-from . import inbox, journal, lateness, lease, players, retention, rollup, stream_events, streams, timeline, windows
+from . import (
+    inbox,
+    journal,
+    lateness,
+    lease,
+    players,
+    quarters,
+    retention,
+    rollup,
+    stream_events,
+    streams,
+    timeline,
+    windows,
+)
 from .ingest import Ingested, run_together, store
 from .live import Publisher
 
@@ -372,13 +385,24 @@ class Collector:
         def compute(started_ms: int, ended_ms: int) -> None:
             rollup.refresh(station_id, started_ms, ended_ms, now_ms=now_ms, rule_sets=rollup.every_rule_set())
 
+        def compute_all(started_ms: int, ended_ms: int) -> None:
+            compute(started_ms, ended_ms)
+            compute_quarters(started_ms, ended_ms)
+
+        def compute_quarters(started_ms: int, ended_ms: int) -> None:
+            quarters.refresh(station_id, started_ms, ended_ms, now_ms=now_ms, rule_sets=rollup.every_rule_set())
+
         def settle() -> None:
             for started_ms, ended_ms in _unsettled(station_id, now_ms):
                 compute(started_ms, ended_ms)
+            for started_ms, ended_ms in run_together(
+                quarters.unsettled(station_id, now_ms=now_ms, back_ms=SETTLE_BACK_MS)
+            ):
+                compute_quarters(started_ms, ended_ms)
 
         what = f"audience of station {station_id}"
         if self._due.is_due(f"audience {station_id}", DEBOUNCE_MS, now_ms):
-            self._guard(f"stale {what}", lambda: self._work_off(StaleWindow.AUDIENCE, station_id, compute, now_ms))
+            self._guard(f"stale {what}", lambda: self._work_off(StaleWindow.AUDIENCE, station_id, compute_all, now_ms))
         if self._due.is_due(f"running {station_id}", RUNNING_EVERY_MS, now_ms):
             self._guard(f"running {what}", lambda: compute(now_ms - 1, now_ms))
         if self._due.is_due(f"settle {station_id}", SETTLE_EVERY_MS, now_ms):

@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..querysets import FOUR_HOURS_MS
 from . import rows
 from .lateness import knows_who_is_there
 
-__all__ = ["Heard", "covered", "heard", "heard_until"]
+__all__ = ["Heard", "covered", "heard", "heard_until", "together"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -94,6 +95,16 @@ def heard(streams: Sequence[Stream], begin_ms: int, end_ms: int, *, amounts: boo
         ),
         played_ms=played,
         open_since_ms=int(started[open_mask].min()) if open_mask.any() else None,
+    )
+
+
+def together(some: Sequence[Heard]) -> Heard:
+    """The sessions of all of them; ``some`` is not empty."""
+    since = [one.open_since_ms for one in some if one.open_since_ms is not None]
+    return Heard(
+        listening=reduce(Listening.together, (one.listening for one in some)),
+        played_ms=np.concatenate([one.played_ms for one in some]),
+        open_since_ms=min(since, default=None),
     )
 
 

@@ -10,7 +10,7 @@ from django.db import transaction
 from .. import conf
 from ..fields import from_ms
 from ..models import Connection, StaleWindow, Stream
-from . import ingest, rollup, stitching, timeline
+from . import ingest, quarters, rollup, stitching, timeline
 
 MS = 1000
 PIECE_MS = 24 * 3600 * MS
@@ -59,7 +59,9 @@ def rebuild(
     waiting += window.filter(kind=StaleWindow.AUDIENCE).values_list("pk", flat=True)
     audiences = 0
     for one, start_ms, end_ms in pieces:
-        audiences += rollup.refresh(one, start_ms, end_ms, now_ms=now_ms, rule_sets=rollup.every_rule_set())
+        names = rollup.every_rule_set()
+        audiences += rollup.refresh(one, start_ms, end_ms, now_ms=now_ms, rule_sets=names)
+        quarters.refresh(one, start_ms, end_ms, now_ms=now_ms, rule_sets=names)
         steps.done()
     # What waited for this is done; what became stale meanwhile has rows of its own.
     for first in range(0, len(waiting), ROWS_AT_ONCE):
