@@ -140,15 +140,26 @@ def _told(request: HttpRequest) -> Told:
     if is_too_long or len(body) > MAX_BODY_BYTES:
         raise _Refused(413, f"The body is longer than {MAX_BODY_BYTES} bytes.")
     try:
-        given = msgspec.json.decode(body)
-        if isinstance(given, dict):  # 1.0 is a whole number to JSON Schema, and to no programmer
-            given = {name: _whole(value) for name, value in given.items()}
-        return msgspec.convert(given, Told)
-    except msgspec.MsgspecError as error:
-        raise _Refused(400, f"The body is not an event: {error}.") from None
+        given = msgspec.json.decode(body, type=dict[str, str | int | float | None])
+        return msgspec.convert({name: _whole(value) for name, value in given.items()}, Told)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _Refused(400, f"The body is not an event: {_reason(error)}.") from None
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, without what was sent: it may hold anything."""
+    text = str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    if text.startswith("Invalid enum value"):
+        return f"`state` is none of {', '.join(PlayerState)}"
+    if text.startswith("Object contains unknown field"):
+        return f"it has an unknown field. Known: {', '.join(Told.__struct_fields__)}"
+    return text
 
 
 def _whole(value: Any) -> Any:
+    """1.0 is a whole number to JSON Schema, and to no programmer."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
