@@ -303,7 +303,8 @@ class StreamEventsSource(PushSource):
         """(what is listened to, "") or (None, why nothing is). Raises BadField."""
         sent = event.bytes_sent
         amount = sent if sent is None or sent <= hls.PROBE_BYTES else hls.PROBE_BYTES + 1
-        key = (event.origin, event.path, event.method, event.status, event.range, event.completion, amount)
+        path = event.path.partition("?")[0]  # what follows may be somebody's, and is another one's each time
+        key = (event.origin, path, event.method, event.status, event.range, event.completion, amount)
         found = self._placed.get(key)
         if found is None:
             found = self._place(event)
