@@ -46,13 +46,13 @@ def crowd(count: int = 150, seed: int = 5) -> list[Listening]:
     return found
 
 
-def polled(people: list[Listening]) -> None:
-    """Stores the polls, but those of the outage."""
+def polled(people: list[Listening], *, ahead: int = 0) -> None:
+    """Stores the polls, but those of the outage. ``ahead``: seconds by which they tell a start too early."""
     for seconds in range(EVERY, END + EVERY, EVERY):
         if OUTAGE[0] <= seconds < OUTAGE[1]:
             continue
         there = [one for one in people if one.started <= seconds < one.ended]
-        shown = [heard(one.who, int(one.started), seconds) for one in there]
+        shown = [heard(one.who, int(one.started) - ahead, seconds) for one in there]
         store(poll(seconds, *shown, every=EVERY), now_ms=at(seconds))
 
 
@@ -76,6 +76,8 @@ def backfill(*options: str) -> str:
     return out.getvalue()
 
 
+ALL_ALONG = [Listening(8, 5, 100), Listening(9, 10, LOG_END)]
+"""Lines at both ends of the log: what it observed lies between them."""
 HOURS = ("live", "2026-11-22T10:30Z", "2026-11-22T11:00Z")
 WHY = ("--why", "The poll was down.", "--by", "Ada")
 
@@ -152,6 +154,24 @@ def test_two_tellings_of_one_session_across_a_border_count_once(stream: Stream, 
     backfill(*HOURS, "--log", log(tmp_path, [*some, Listening(9, 10, LOG_END)]), *WHY)
     starts = sorted(round(one[0]) for one in counted())
     assert starts == [0, 10, 100, 2000, 2000, 2000, 2400, 3599]
+
+
+def test_whoever_the_two_place_on_different_sides_of_a_border_is_not_lost(stream: Stream, tmp_path: Path) -> None:
+    """The poll has it begin a second before the window ends, the log a second later."""
+    some = [Listening(3, OUTAGE[1] + 0.2, 4000)]
+    polled(some, ahead=1)
+    assert [one[0] for one in counted()] == [OUTAGE[1] - 1]
+    backfill(*HOURS, "--log", log(tmp_path, [*some, *ALL_ALONG]), *WHY)
+    assert [one[0] for one in counted()] == [10, OUTAGE[1]]
+
+
+def test_who_is_told_whole_here_is_not_told_in_part_from_there(stream: Stream, tmp_path: Path) -> None:
+    """A listener reconnects and stays: the log knows only of the first socket, which the poll knows too."""
+    polled([Listening(3, 3300, 4000), Listening(3, 4010, 7100)])
+    ((start, end),) = counted()
+    assert (start, end) == (3300, 7080)
+    backfill(*HOURS, "--log", log(tmp_path, [Listening(3, 3300, 4000), *ALL_ALONG]), *WHY)
+    assert counted() == [(10, LOG_END), (start, end)]
 
 
 def test_figures_get_a_new_version_with_the_coverage_of_the_log(people: list[Listening], tmp_path: Path) -> None:
