@@ -167,12 +167,14 @@ class _Refresh:
     def run(self) -> int:
         """How many plays of recordings were written."""
         due = self._visits(self.since_ms)
-        listeners = {visit.mark.listener for visit in due}
+        # Whose a visit was taken to be before an earlier event of it came.
+        before = dict(PlayerVisit.objects.filter(visit__in=list(self.since_ms)).values_list("visit", "listener"))
+        listeners = {visit.mark.listener for visit in due} | set(before.values())
         others = PlayerVisit.objects.filter(listener__in=listeners).exclude(visit__in=list(self.since_ms))
         visits = [*due, *self._visits(others.values_list("visit", flat=True))]
         self._write_visits(due)
         plays = self._write_plays(due)
-        self._write_sessions(visits)
+        self._write_sessions(visits, before)
         self._tell_live(due)
         return plays
 
@@ -237,14 +239,17 @@ class _Refresh:
             update_fields=["started", "seen", "is_open", "listener", "country", "app", "exclusion", "rule"],
         )
 
-    def _write_sessions(self, visits: Sequence[_Visit]) -> None:
+    def _write_sessions(self, visits: Sequence[_Visit], before: Mapping[int, int]) -> None:
         by_listener: dict[int, list[_Visit]] = defaultdict(list)
+        from_there: dict[int, int] = {}
         for visit in visits:
-            by_listener[visit.mark.listener].append(visit)
+            began_ms, listener = visit.told[0].at_ms, visit.mark.listener
+            by_listener[listener].append(visit)
+            for one in (listener, before.get(visit.number, listener)):
+                from_there[one] = min(from_there.get(one, began_ms), began_ms)
         made = [session for group in by_listener.values() for session in _sessions(group)]
-        for listener, group in by_listener.items():
-            from_there = from_ms(min(visit.told[0].at_ms for visit in group))
-            PlayerSession.objects.filter(listener=listener, ended__gte=from_there).delete()
+        for listener, began_ms in from_there.items():
+            PlayerSession.objects.filter(listener=listener, ended__gte=from_ms(began_ms)).delete()
         PlayerSession.objects.bulk_create(made)
 
     # Plays of recordings -------------------------------------------------------------

@@ -284,6 +284,22 @@ def test_a_page_over_the_change_of_the_secret_stays_one_listener(stream):
     assert PlayerVisit.objects.get().listener == ANNA
 
 
+def test_a_page_is_its_first_events_listener_also_when_that_came_last(stream):
+    page = Page(stream=stream)
+    page.tell("playing", 0)
+    page.listener = BELA
+    page.tell("heartbeat", 30)
+    page.tell("paused", 60)
+    first = PlayerEvent.objects.get(sequence=1)
+    PlayerEvent.objects.filter(pk=first.pk).delete()
+    look(61)
+    assert [row[0] for row in sessions()] == [BELA]
+    first.pk = None
+    first.save(force_insert=True)
+    look(62)
+    assert sessions() == [(ANNA, 0, 60, 60, 0, 60, False)]
+
+
 def test_bots_are_kept_with_their_label(db):
     page = Page(exclusion="bot", rule="crawler")
     page.tell("playing", 0, position=0)
