@@ -610,7 +610,9 @@ class Audience(models.Model):
         _("version"), default=0, help_text=_("0 while provisional; 1 once settled; more when settled figures changed.")
     )
     changes = models.JSONField(
-        _("changes"), default=list, help_text=_("What each version after the first replaced, and when.")
+        _("changes"),
+        default=list,
+        help_text=_("Of each version after the first: when, why, by whom, and what it replaced."),
     )
     computed = InstantField(_("computed"))
 
@@ -679,6 +681,8 @@ class StaleWindow(models.Model):
     kind = models.CharField(max_length=16, choices=[(TIMELINE, TIMELINE), (AUDIENCE, AUDIENCE)])
     started = InstantField()
     ended = InstantField()
+    why = models.CharField(max_length=16, default="late", help_text=_("What made it so, as kernel.types.Why has it."))
+    who = models.CharField(max_length=150, default="collector", help_text=_("The collector, a command, or a user."))
 
     class Meta:
         verbose_name = _("stale window")

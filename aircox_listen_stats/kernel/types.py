@@ -54,6 +54,18 @@ class Exclusion(StrEnum):
     STAFF = "staff"
     CLOUD = "cloud"  # a machine in a data centre
     REPLACED = "replaced"  # another source tells of the same listening
+    QUARANTINE = "quarantine"  # set aside until somebody has decided
+
+
+class Why(StrEnum):
+    """Why a settled figure is not what it was."""
+
+    LATE = "late"  # listening was told late, or told better
+    LABEL = "label"  # somebody counts, or no longer does
+    BACKFILL = "backfill"  # a second source took the place of the first, or gave it back
+    REBUILD = "rebuild"
+    TIMELINE = "timeline"  # what was on air is known to be something else, or at another time
+    ANEW = "anew"  # nothing became stale: the settings, or the way of counting, changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -28,7 +28,7 @@ from ..errors import ListenStatsError
 from ..fields import from_ms, to_ms
 from ..kernel import calendar
 from ..kernel.agreement import Telling, agree
-from ..kernel.types import Exclusion
+from ..kernel.types import Exclusion, Why
 from ..models import LONG_SESSION_MS, LabelChange, Ruling, Session, Stream
 from . import coverage, labels
 from .ingest import mark_stale_windows, run_together, wait_for_reports
@@ -120,7 +120,7 @@ def fill(stream: Stream, from_ms_: int, to_ms_: int, retold: Retold, *, by: str,
             change = labels.store(ruling, now_ms=now_ms)
             _store(stream, filled.name, retold, choice.taken, keys)
             coverage.extend_coverage([(stream.pk, piece.started_ms, piece.ended_ms)], join_ms=0)
-            mark_stale_windows([(stream.pk, piece.started_ms - 1, piece.ended_ms + 1)])
+            mark_stale_windows([(stream.pk, piece.started_ms - 1, piece.ended_ms + 1)], Why.BACKFILL)
             labels.lay(ruling, change)
         _add(filled, piece, choice)
     return filled
@@ -273,7 +273,8 @@ def _store(stream: Stream, name: str, retold: Retold, numbers: Sequence[int], ke
     sessions = retold.sessions
     Session.objects.bulk_create([_row(stream, name, retold, number, keys) for number in numbers], batch_size=ROWS)
     mark_stale_windows(
-        (stream.pk, int(sessions.started_ms[number]) - 1, int(sessions.ended_ms[number]) + 1) for number in numbers
+        ((stream.pk, int(sessions.started_ms[number]) - 1, int(sessions.ended_ms[number]) + 1) for number in numbers),
+        Why.BACKFILL,
     )
 
 
@@ -310,4 +311,4 @@ def _withdraw(ruling: Ruling) -> None:
         coverage.withdraw(stream_id, start_ms, end_ms)
         again = [(stream_id, max(a, start_ms), min(b, end_ms)) for a, b in kept if a < end_ms and b > start_ms]
         coverage.extend_coverage(again, join_ms=0)
-    mark_stale_windows([(stream_id, to_ms(ruling.started) - 1, to_ms(ruling.ended) + 1)])
+    mark_stale_windows([(stream_id, to_ms(ruling.started) - 1, to_ms(ruling.ended) + 1)], Why.BACKFILL)

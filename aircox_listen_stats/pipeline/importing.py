@@ -28,6 +28,7 @@ from ..fields import from_ms, to_ms
 from ..kernel import sessionize
 from ..kernel.arrays import Ints, ranges
 from ..kernel.identity import household_keys
+from ..kernel.types import Why
 from ..models import Connection, Session, StaleWindow, Stream
 from . import bulk
 from .coverage import extend_coverage
@@ -338,7 +339,7 @@ class _Run:
                 int(started_ms.min()) - 1 - stream.delay_ms,
                 int(ended_ms.max()) + 1 - stream.delay_ms,
             )
-            mark_stale(StaleWindow.AUDIENCE, {stream.station_id: [span]})
+            mark_stale(StaleWindow.AUDIENCE, {stream.station_id: [span]}, Why.LATE)
 
     def _refuse_overlap(self, stream: Stream, ended_ms: Ints) -> None:
         """Raises ImportRefused where another source already told of listening that ended in these hours."""

@@ -30,10 +30,10 @@ from django.db.models import F
 
 from .. import conf
 from ..fields import from_ms, to_ms
-from ..kernel.types import ListenerMark, Observation
+from ..kernel.types import ListenerMark, Observation, Why
 from ..models import Connection, Inbox, SourceState, StaleWindow, Stream
 from ..sources.base import Census, Heard, Report
-from . import lease, recognise, rows, secrets, stitching, streams
+from . import causes, lease, recognise, rows, secrets, stitching, streams
 from .coverage import extend_coverage
 
 log = logging.getLogger(__name__)
@@ -497,17 +497,20 @@ class _Ingest:
             rows.change_in(f"DELETE FROM {rows.table(Inbox)} WHERE id IN ({{values}})", [], report.inbox_ids)
 
 
-def mark_stale_windows(windows: Iterable[stitching.Window]) -> frozenset[int]:
+def mark_stale_windows(windows: Iterable[stitching.Window], why: Why = Why.LATE) -> frozenset[int]:
     """Notes that the audiences of these windows must be computed again; the stations that they are of."""
     by_station = _by_station(windows, streams.by_slug())
-    mark_stale(StaleWindow.AUDIENCE, by_station)
+    mark_stale(StaleWindow.AUDIENCE, by_station, why)
     return frozenset(by_station)
 
 
-def mark_stale(kind: str, windows: Mapping[int, Iterable[tuple[int, int]]]) -> None:
-    """Notes that the figures of these windows, by station, must be computed again."""
+def mark_stale(kind: str, windows: Mapping[int, Iterable[tuple[int, int]]], why: Why) -> None:
+    """Notes that the figures of these windows, by station, must be computed again, and in whose name."""
+    who = causes.who()
     StaleWindow.objects.bulk_create(
-        StaleWindow(station_id=station_id, kind=kind, started=from_ms(start_ms), ended=from_ms(end_ms))
+        StaleWindow(
+            station_id=station_id, kind=kind, started=from_ms(start_ms), ended=from_ms(end_ms), why=why, who=who
+        )
         for station_id, spans in windows.items()
         for start_ms, end_ms in spans
     )

@@ -22,7 +22,7 @@ from django.db.models.functions import Coalesce
 from ..errors import ListenStatsError
 from ..fields import from_ms, to_ms
 from ..kernel.rulings import Facts, Rulings
-from ..kernel.types import Exclusion
+from ..kernel.types import Exclusion, Why
 from ..models import LabelChange, Ruling, Session, Stream
 from . import rows
 from .ingest import mark_stale_windows, wait_for_reports
@@ -68,6 +68,10 @@ class _Changed:
     told: Label | None
     window: Window
 
+    @property
+    def counts_otherwise(self) -> bool:
+        return bool(self.before[0]) != bool(self.after[0])
+
 
 def make(ruling: Ruling, *, now_ms: int | None = None) -> LabelChange:
     """Stores ``ruling``, labels its sessions and marks their figures stale. Raises RulingRefused."""
@@ -107,11 +111,12 @@ def store_revocation(ruling: Ruling, *, by: str, reason: str, now_ms: int | None
 def lay(ruling: Ruling, change: LabelChange | None = None) -> int:
     """How many sessions that ``ruling`` may be about got another label; noted in ``change``."""
     total = 0
+    why = Why.BACKFILL if ruling.only_source else Why.LABEL if ruling.pk else Why.LATE
     for some in _slices(ruling):
         with transaction.atomic():
             wait_for_reports()
             changed = _changed(some, stored())
-            _write(changed)
+            _write(changed, why)
             if change is not None and changed:
                 _note(change, changed)
         total += len(changed)
@@ -247,7 +252,7 @@ def _changed(some: QuerySet[Session], standing: Rulings) -> list[_Changed]:
 # Writing -------------------------------------------------------------------------------------------
 
 
-def _write(changed: Sequence[_Changed]) -> None:
+def _write(changed: Sequence[_Changed], why: Why) -> None:
     groups: dict[tuple[Label, Label | None], list[int]] = {}
     for one in changed:
         groups.setdefault((one.after, one.told), []).append(one.id)
@@ -259,7 +264,7 @@ def _write(changed: Sequence[_Changed]) -> None:
             ids,
         )
     # A label that only changed its rule changes no figure.
-    mark_stale_windows(one.window for one in changed if bool(one.before[0]) != bool(one.after[0]))
+    mark_stale_windows((one.window for one in changed if one.counts_otherwise), why)
 
 
 def _note(change: LabelChange, changed: Sequence[_Changed]) -> None:

@@ -9,6 +9,7 @@ from django.db import transaction
 
 from .. import conf
 from ..fields import from_ms
+from ..kernel.types import Why
 from ..models import Connection, StaleWindow, Stream
 from . import ingest, quarters, rollup, stitching, timeline
 
@@ -60,7 +61,7 @@ def rebuild(
     audiences = 0
     for one, start_ms, end_ms in pieces:
         names = rollup.every_rule_set()
-        audiences += rollup.refresh(one, start_ms, end_ms, now_ms=now_ms, rule_sets=names)
+        audiences += rollup.refresh(one, start_ms, end_ms, now_ms=now_ms, rule_sets=names, why=Why.REBUILD)
         quarters.refresh(one, start_ms, end_ms, now_ms=now_ms, rule_sets=names)
         steps.done()
     # What waited for this is done; what became stale meanwhile has rows of its own.
@@ -99,7 +100,7 @@ def _restitch(station_id: int, started_ms: int, ended_ms: int) -> int:
             ingest.wait_for_reports()
             some = set(touched[first : first + LISTENERS_AT_ONCE])
             done = stitching.restitch(some, gap_ms=gap_ms)
-            ingest.mark_stale_windows(done.windows)
+            ingest.mark_stale_windows(done.windows, Why.REBUILD)
         changed += done.opened + done.changed + done.removed
     return changed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from django.db import connection, transaction
 from .. import conf
 from ..kernel import correlate
 from ..kernel.correlate import Listening
-from ..kernel.types import Layer, RuleSet
+from ..kernel.types import Layer, RuleSet, Why
 from ..models import Airing, Audience, Stream
-from . import lease, retention, rows
+from . import causes, lease, retention, rows
+from .causes import Cause
 from .heard import Heard, covered, heard, heard_until
 from .lateness import late_ms
 
@@ -95,13 +97,15 @@ def refresh(
     now_ms: int,
     rule_sets: Sequence[str] | None = None,
     layers: Collection[str] = tuple(Layer),
+    why: Why | None = None,
 ) -> int:
     """How many rows of Audience were written for the airings that touch the window.
 
     An airing is computed whole, also where it reaches out of the window; one
     that is on air, up to the last moment in which its streams were heard. Twice is once. An airing older than the kept
     sessions is left as it is. ``rule_sets``: their names; the station's own alone where none are given,
-    :func:`every_rule_set` is what the collector keeps.
+    :func:`every_rule_set` is what the collector keeps. A settled
+    figure that changes gets a note: with ``why``, and with what made its window stale.
     """
     # No transaction around the reading: one of SQLite that reads first fails, rather than waits,
     # where another process wrote meanwhile. What changes meanwhile has a stale window of its own.
@@ -116,7 +120,8 @@ def refresh(
     shares = covered(streams, starts, ends)
     asked = [conf.get().rules(name) for name in rule_sets or (conf.get().rule_set,)]
     computed = _compute(airings, found, shares, asked, now_ms - late_ms(streams), now_ms)
-    return _write(computed, now_ms)
+    own = [] if why is None else [Cause(why, causes.who())]
+    return _write(computed, _Causes(station_id, {one.id: one for one in airings}, own), now_ms)
 
 
 def every_rule_set() -> tuple[str, ...]:
@@ -230,12 +235,34 @@ def _curves(listening: Listening, one: _Air, curve: npt.NDArray[np.float64] | No
 # Writing ----------------------------------------------------------------------------
 
 
-def _write(computed: Sequence[_Computed], now_ms: int) -> int:
+class _Causes:
+    """Why the settled figures of an airing change; what waits is asked for when the first one does."""
+
+    def __init__(self, station_id: int, airings: Mapping[int, _Air], own: Sequence[Cause]) -> None:
+        self._station_id = station_id
+        self._airings = airings
+        self._own = own
+        self._waiting: list[causes.Waiting] | None = None
+
+    def of(self, airing_id: int) -> list[Cause]:
+        """Each once: what made the airing's time stale, and what was told beside it."""
+        if self._waiting is None:
+            first_ms = min(one.started_ms for one in self._airings.values())
+            last_ms = max(one.ended_ms for one in self._airings.values())
+            self._waiting = causes.waiting(self._station_id, first_ms, last_ms)
+        air = self._airings[airing_id]
+        touching = (
+            one.cause for one in self._waiting if one.started_ms < air.ended_ms and one.ended_ms > air.started_ms
+        )
+        return list(dict.fromkeys((*touching, *self._own))) or [Cause(Why.ANEW, causes.who())]
+
+
+def _write(computed: Sequence[_Computed], why: _Causes, now_ms: int) -> int:
     stored = _stored({one.airing_id for one in computed}, {one.rule_set for one in computed})
     differing = [
         (one.airing_id, one.rule_set, *row)
         for one in computed
-        if (row := _renewed(stored.get((one.airing_id, one.rule_set), _NOTHING), one, now_ms)) is not None
+        if (row := _renewed(stored.get((one.airing_id, one.rule_set), _NOTHING), one, why, now_ms)) is not None
     ]
     pieces = [differing[first : first + AT_ONCE] for first in range(0, len(differing), AT_ONCE)]
     if len(pieces) == 1 and not lease.is_asked_for():
@@ -277,30 +304,40 @@ def _stored(airing_ids: Collection[int], rule_sets: Collection[str]) -> Mapping[
     return found
 
 
-def _renewed(old: _Stored, one: _Computed, now_ms: int) -> tuple[Any, ...] | None:
+def _renewed(old: _Stored, one: _Computed, why: _Causes, now_ms: int) -> tuple[Any, ...] | None:
     """What to write over ``old``; None where nothing differs.
 
     What is settled stays settled: other figures make a new version, with a
-    note of what it replaced.
+    note of who made them differ, why, and from what to what.
     """
     if old.figures == one.figures and (old.settled or not one.settled):
         return None
     version, changes = old.version, old.changes
     if old.settled:
         version += 1
-        changes = [*changes, _note(old, one, version, now_ms)][-CHANGES_KEPT:]
+        changes = [*changes, _note(old, one, version, why.of(one.airing_id), now_ms)][-CHANGES_KEPT:]
     elif one.settled:
         version += 1
     texts = [json.dumps(value) if isinstance(value, list) else value for value in one.figures]
     return (*texts, old.settled or one.settled, version, json.dumps(changes), one.as_of_ms)
 
 
-def _note(old: _Stored, one: _Computed, version: int, now_ms: int) -> dict[str, Any]:
+def _note(old: _Stored, one: _Computed, version: int, why: Sequence[Cause], now_ms: int) -> dict[str, Any]:
     before, after = (dict(zip(FIGURES, figures or (), strict=True)) for figures in (old.figures, one.figures))
+    differing = [name for name in _NOTED if before[name] != after[name]]
     return {
         "version": version,
         "at_ms": now_ms,
-        "before": {name: before[name] for name in _NOTED if before[name] != after[name]},
+        "causes": [[str(cause.why), cause.who] for cause in why],
+        "before": {name: before[name] for name in differing},
+        "after": {name: after[name] for name in differing},
+        "minutes": sum(
+            left != right
+            for left, right in itertools.zip_longest(
+                itertools.zip_longest(before["curve"], before["retained"]),
+                itertools.zip_longest(after["curve"], after["retained"]),
+            )
+        ),
     }
 
 

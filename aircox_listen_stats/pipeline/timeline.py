@@ -18,7 +18,7 @@ from ..fields import from_ms, to_ms
 from ..kernel import timeline as kernel
 from ..kernel.airlog import OnAirSpan, WatchSpan
 from ..kernel.types import Airing as AiringSpan
-from ..kernel.types import Basis, Layer
+from ..kernel.types import Basis, Layer, Why
 from ..models import Airing, MonitorWatch, OnAirChange, StaleWindow
 from ..onair import aircox
 from . import lease
@@ -267,7 +267,7 @@ def _write(station_id: int, plan: _Plan, now_ms: int) -> TimelineChange:
             Airing(station_id=station_id, layer=airing.layer.value, key=airing.key, **_values(airing, gone))
             for airing, gone in plan.create
         )
-        mark_stale(StaleWindow.AUDIENCE, {station_id: windows})
+        mark_stale(StaleWindow.AUDIENCE, {station_id: windows}, Why.TIMELINE)
     return TimelineChange(
         created=len(plan.create), updated=len(plan.update), removed=len(plan.remove), windows=tuple(windows)
     )

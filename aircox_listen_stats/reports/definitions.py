@@ -103,3 +103,13 @@ BASES: Mapping[str, Promise] = {
     "inferred": _("worked out"),
 }
 """On what evidence a bound stands, by :class:`~aircox_listen_stats.kernel.types.Basis`."""
+
+REASONS: Mapping[str, Promise] = {
+    "late": _("listening was told late or told better"),
+    "label": _("somebody’s label was changed"),
+    "backfill": _("a second source took the place of the first, or gave it back"),
+    "rebuild": _("the figures were rebuilt"),
+    "timeline": _("the times of what was on air were corrected"),
+    "anew": _("the settings or the way of counting changed"),
+}
+"""Why a settled figure changed, by :class:`~aircox_listen_stats.kernel.types.Why`."""

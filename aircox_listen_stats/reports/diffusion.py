@@ -16,7 +16,7 @@ from ..fields import from_ms, to_ms
 from ..kernel.types import Layer, RuleSet
 from ..models import Airing, Audience
 from . import observed, on_demand
-from .figures import MINUTE, MS_PER_MINUTE, Figures, average, change
+from .figures import COUNTS, MINUTE, MS_PER_MINUTE, Figures, average, change, is_hidden
 from .flow import MinuteFlow, minute_flow
 from .observed import Gap
 from .on_demand import RecordingLine
@@ -64,12 +64,46 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionCause:
+    """Why settled figures changed (:class:`~aircox_listen_stats.kernel.types.Why`), and who made them change."""
+
+    why: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisedFigure:
+    """A figure before and after, as its column of Audience has it. None: unknown, or hidden."""
+
+    name: str
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """A version that took the place of a settled one, and the figures that it replaced."""
+    """A version that took the place of a settled one: when, why, by whom, and each figure that differs.
+
+    ``minutes``: of its curve and of who was left at each minute, how many minutes differ.
+    """
 
     version: int
     at: dt.datetime
-    replaced: Mapping[str, float | str | None]
+    causes: tuple[RevisionCause, ...]
+    figures: tuple[RevisedFigure, ...]
+    minutes: int
+
+    def hiding_below(self, minimum: int) -> Revision:
+        """The same without counts from 1 to ``minimum - 1``, and without the instant of a peak that is hidden."""
+        figures = [
+            replace(one, before=_shown(one.before, minimum), after=_shown(one.after, minimum))
+            if one.name in COUNTS
+            else one
+            for one in self.figures
+        ]
+        if any(one.name == "peak" and None in (one.before, one.after) for one in figures):
+            figures = [one for one in figures if one.name != "peak_at"]
+        return replace(self, figures=tuple(figures))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +262,18 @@ def _under_line(
 
 
 def _revision(note: Mapping[str, Any]) -> Revision:
-    return Revision(version=note["version"], at=from_ms(note["at_ms"]), replaced=note.get("before", {}))
+    before, after = note["before"], note.get("after", {})
+    return Revision(
+        version=note["version"],
+        at=from_ms(note["at_ms"]),
+        causes=tuple(RevisionCause(why=why, who=who) for why, who in note.get("causes", ())),
+        figures=tuple(RevisedFigure(name=name, before=value, after=after.get(name)) for name, value in before.items()),
+        minutes=note.get("minutes", 0),
+    )
+
+
+def _shown(count: float | None, minimum: int) -> float | None:
+    return None if is_hidden(count, minimum) else count
 
 
 def _without_gaps(curve: Sequence[float | None], gaps: Sequence[Gap], started: dt.datetime) -> tuple[float | None, ...]:

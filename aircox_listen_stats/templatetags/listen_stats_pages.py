@@ -16,7 +16,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
 from aircox_listen_stats.fields import from_ms
-from aircox_listen_stats.reports.definitions import BASES, DEFINITIONS
+from aircox_listen_stats.reports.definitions import BASES, DEFINITIONS, REASONS
 from aircox_listen_stats.reports.figures import MS_PER_HOUR, Figures
 from aircox_listen_stats.reports.program import ProgramTotals
 from aircox_listen_stats.reports.programs import ProgramLine, Spark
@@ -139,20 +139,35 @@ def basis(value: str) -> str:
 
 
 @register.filter
-def figure_label(name: str) -> str:
+def revised_label(name: str) -> str:
     """The label of a column of Audience."""
-    known = {"listening_ms": "listening_hours", "peak_at": "peak"}
-    definition = DEFINITIONS.get(known.get(name, name))
+    if name == "peak_at":
+        return _("Time of the peak")
+    definition = DEFINITIONS.get({"listening_ms": "listening_hours"}.get(name, name))
     return str(definition.label) if definition else name
 
 
 @register.filter
-def replaced(name: str, value: Any) -> str:
-    """A figure of an earlier version, from the column ``name`` of Audience."""
+def reason(why: str) -> str:
+    """Why a settled figure changed."""
+    return str(REASONS.get(why, why))
+
+
+@register.filter
+def doer(who: str) -> str:
+    """Who made it change: a command and a user's name are shown as they are noted."""
+    return str(_("the collector")) if who == "collector" else who
+
+
+@register.filter
+def revised(name: str, value: Any) -> str:
+    """A figure of some version, from the column ``name`` of Audience."""
+    if value is None:
+        return _unknown()
     if name == "listening_ms":
         return hours(value / MS_PER_HOUR)
     if name == "peak_at":
-        return date(timezone.localtime(from_ms(value)), "H:i") if value is not None else _unknown()
+        return date(timezone.localtime(from_ms(value)), "H:i:s")
     return percent(value) if name == "coverage" else count(value)
 
 

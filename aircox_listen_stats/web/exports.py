@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import msgspec
 from django.http import HttpRequest, HttpResponse
 
-from ..reports.diffusion import DiffusionAudience, UnderLine
+from ..fields import from_ms
+from ..reports.diffusion import DiffusionAudience, RevisedFigure, UnderLine
 from ..reports.figures import COUNTS, Figures, is_hidden
 from ..reports.on_demand import MARKS
 from ..reports.program import DiffusionLine, ProgramAudience
@@ -123,6 +124,20 @@ ON_DEMAND_HEADER = (
 )
 
 
+REVISIONS_HEADER = (
+    "airing_id",
+    "version",
+    "at",
+    "at_utc",
+    "why",
+    "who",
+    "figure",
+    "before",
+    "after",
+    *TERMS_HEADER,
+)
+
+
 def programs_csv(request: HttpRequest, report: ProgramList, *, minimum: int) -> HttpResponse:
     """One row for each program."""
     period = report.period
@@ -188,6 +203,7 @@ def diffusion_hiding(report: DiffusionAudience, minimum: int) -> DiffusionAudien
         tracks=tuple(_hiding(line, minimum) for line in report.tracks),
         sounds=tuple(_hiding(line, minimum) for line in report.sounds),
         on_demand=tuple(line.hiding_below(minimum) for line in report.on_demand),
+        revisions=tuple(one.hiding_below(minimum) for one in report.revisions),
     )
 
 
@@ -272,6 +288,35 @@ def _on_demand_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[
     return ON_DEMAND_HEADER, _on_demand(diffusion_hiding(report, minimum), minimum)
 
 
+def _revisions_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[str], Iterator[Row]]:
+    return REVISIONS_HEADER, _revisions(diffusion_hiding(report, minimum), minimum)
+
+
+def _revisions(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
+    """A row for each figure of each version after the first; several causes stand in one cell."""
+    local = zoneinfo.ZoneInfo(report.zone)
+    for one in report.revisions:
+        why, who = ("; ".join(dict.fromkeys(getattr(cause, name) for cause in one.causes)) for name in ("why", "who"))
+        for figure in one.figures or [RevisedFigure(name="curve", before=None, after=None)]:
+            yield (
+                report.line.airing_id,
+                one.version,
+                _local(one.at, local),
+                _utc(one.at),
+                why,
+                who,
+                figure.name,
+                *(_revised(figure.name, value) for value in (figure.before, figure.after)),
+                report.rule_set,
+                report.zone,
+                minimum,
+            )
+
+
+def _revised(name: str, value: float | None) -> float | str | None:
+    return _utc(from_ms(int(value))) if name == "peak_at" and value is not None else value
+
+
 def _on_demand(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
     for line in report.on_demand:
         yield (
@@ -334,6 +379,7 @@ DIFFUSION_TABLES: dict[str, Callable[[DiffusionAudience, int], tuple[Sequence[st
     "minutes": _minutes_table,
     "on-air": _under_table,
     "on-demand": _on_demand_table,
+    "revisions": _revisions_table,
 }
 """The tables of a diffusion, by the value of ``?table=``."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
+import io
 import re
 
 import pytest
@@ -345,8 +347,30 @@ class TestDiffusion:
         station.compute(airing.started, airing.ended)
         report = report_of(airing)
         assert (report.figures.version, report.figures.sessions) == (2, 3)
-        assert [(one.version, one.replaced["sessions"]) for one in report.revisions] == [(2, 2)]
-        assert "What changed after it was settled" in staff.get(address(airing)).content.decode()
+        (revision,) = report.revisions
+        sessions = next(one for one in revision.figures if one.name == "sessions")
+        assert (revision.version, sessions.before, sessions.after, revision.minutes) == (2, 2, 3, len(report.curve))
+        page = staff.get(address(airing)).content.decode()
+        assert "What changed after it was settled" in page
+        assert "Because the settings or the way of counting changed; by the collector." in page
+        table = staff.get(address(airing), {"format": "csv", "table": "revisions"}).getvalue().decode()
+        row = next(row for row in csv.DictReader(io.StringIO(table)) if row["figure"] == "sessions")
+        assert (row["version"], row["why"], row["who"]) == ("2", "anew", "collector")
+        assert (row["before"], row["after"]) == ("2", "3")
+        told = staff.get(address(airing), {"format": "json"}).json()["revisions"][0]
+        assert told["causes"] == [{"why": "anew", "who": "collector"}]
+        assert {"name": "sessions", "before": 2, "after": 3} in told["figures"]
+        french = staff.get(address(airing), headers={"accept-language": "fr"}).content.decode()
+        assert "les réglages ou la manière de compter ont changé" in french
+
+    def test_what_is_too_few_to_show_is_hidden_in_what_a_version_replaced_too(self, station, staff, settings):
+        settings.AIRCOX_LISTEN_STATS = {**settings.AIRCOX_LISTEN_STATS, "MINIMUM_CELL": 3}
+        (airing,) = stations.weekly(station, 5, 1)
+        station.session(airing.started, airing.ended)
+        station.compute(airing.started, airing.ended)
+        told = staff.get(address(airing), {"format": "json"}).json()["revisions"][0]
+        assert {"name": "sessions", "before": None, "after": 3} in told["figures"]
+        assert "peak_at" not in {one["name"] for one in told["figures"]}
 
     def test_the_page_names_the_times_of_the_station_and_their_basis(self, station, staff):
         airing = station.diffusion(5, local(2026, 10, 25, 2, 30), 60, start_basis="scheduled", end_basis="inferred")

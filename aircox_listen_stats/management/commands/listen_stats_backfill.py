@@ -6,17 +6,18 @@ import getpass
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from ...errors import ListenStatsError
 from ...fields import from_ms
 from ...models import Ruling
 from ...pipeline import backfill
 from . import _words
+from ._writing import WritingCommand
 from .listen_stats_reconcile import add_second_source, heard_again, window
 
 
-class Command(BaseCommand):
+class Command(WritingCommand):
     help = (
         "Replaces what counted on a stream in some hours by what a second source tells of them, such as the access "
         "log after an outage of the poll. What is replaced stays, labelled, and comes back with --undo. "

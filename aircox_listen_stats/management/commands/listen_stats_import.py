@@ -8,7 +8,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from tqdm import tqdm
@@ -21,6 +21,7 @@ from ...onair import aircox
 from ...pipeline import importing, labels, streams
 from ...sources import registry
 from ...sources.logfile import BlockLog
+from ._writing import WritingCommand
 
 DEFAULT_SOURCE = "import"
 
@@ -30,7 +31,7 @@ LABELS = {
 }
 
 
-class Command(BaseCommand):
+class Command(WritingCommand):
     help = (
         "Imports Icecast access logs, plain or .gz, in any order. Interrupted, it goes on where it stopped; "
         "the same log twice changes nothing; a log that has grown gives its new part."

@@ -6,13 +6,14 @@ import getpass
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from ...errors import ListenStatsError
 from ...fields import from_ms
 from ...models import LabelChange, Ruling
 from ...pipeline import labels
 from . import _words
+from ._writing import WritingCommand
 
 COUNTED = "counted"
 
@@ -20,7 +21,7 @@ SHOWN = 50
 """Rulings that are listed, the newest."""
 
 
-class Command(BaseCommand):
+class Command(WritingCommand):
     help = (
         "Labels sessions by a ruling: those that a rule, an app or a listener names count, or do not. A ruling holds "
         "for what is heard later too, is noted with who, when and why, and can be undone at any time. Without options "

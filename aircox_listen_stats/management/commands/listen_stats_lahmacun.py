@@ -9,7 +9,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from ... import conf
 from ...errors import ListenStatsError
@@ -17,9 +17,10 @@ from ...models import Stream
 from ...pipeline import backfill, retold
 from ...sources.lahmacun import PolledDay, read_day
 from . import _words
+from ._writing import WritingCommand
 
 
-class Command(BaseCommand):
+class Command(WritingCommand):
     help = (
         "Imports one daily CSV of Lahmacun Radio's AzuraCast fetcher as a back-fill: it counts in the hours of "
         "the file in place of what counted there, and listen_stats_backfill --undo takes it back. The same file "

@@ -6,10 +6,9 @@ from argparse import ArgumentParser
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from ...pipeline import retention
 from . import _words
+from ._writing import WritingCommand
 
 WORDS = {
     "sessions": "sessions older than KEEP_SESSIONS_DAYS",
@@ -27,7 +26,7 @@ WORDS = {
 }
 
 
-class Command(BaseCommand):
+class Command(WritingCommand):
     help = (
         "Deletes sessions, sockets and observations older than the settings say, and secrets of past periods. "
         "Airings, audiences and coverage stay. The collector does this once a day."

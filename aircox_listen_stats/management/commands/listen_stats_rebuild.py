@@ -5,15 +5,16 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from tqdm import tqdm
 
 from ...errors import ListenStatsError
 from ...pipeline import rebuild
 from . import _words
+from ._writing import WritingCommand
 
 
-class Command(BaseCommand):
+class Command(WritingCommand):
     help = (
         "Derives everything that is derived again: sessions from their sockets where these are still kept, "
         "the timeline from aircox's rows, the audience of every airing. Twice is once; the collector may run beside it."
