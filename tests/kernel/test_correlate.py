@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,6 +79,44 @@ def test_every_column_equals_the_grid_of_seconds(told, airings):
     assert len(result) == len(airings)
     for place, (start, end) in enumerate(airings):
         assert columns_of(result, place, SHIFT) == grid.counts(start, end)
+
+
+KEYS = [0, 1, 2, 3 << 40, (3 << 40) + 1, 5 << 60, (5 << 60) + 7, (1 << 63) - 1]
+"""Keys of listeners of which some share their leading bits, and some do not."""
+
+
+@random_cases(max_examples=150)
+@given(told_sessions(), airings_, st.permutations(KEYS), st.sampled_from([1, 2, 3, 7]), st.sampled_from([14, 20, 64]))
+def test_blocks_chunks_and_words_of_any_size_give_the_grid_of_seconds(told, airings, keys, rows, bits):
+    """A block ends anywhere, and what does not fit into a word goes another way: as with millions of sessions."""
+    grid = Grid(told, LENGTH)
+    told = [(keys[who], parts, is_open) for who, parts, is_open in told]
+    bounds = (np.array(airings, dtype=np.int64).reshape(-1, 2) + SHIFT) * S
+    small = {"arrays.BLOCK_ROWS": rows, "sweeps.BLOCK_ROWS": rows, "sweeps._CHUNK_ROWS": rows, "correlate._CHUNK_ROWS": rows,
+             "sweeps.WORD_BITS": bits, "people.WORD_BITS": bits, "people._TABLE_BITS": 2}  # fmt: skip
+    with contextlib.ExitStack() as patched:
+        for name, value in small.items():
+            patched.enter_context(mock.patch(f"aircox_listen_stats.kernel.{name}", value))
+        listening = shifted(told)
+        result = audience(listening, bounds[:, 0], bounds[:, 1])
+        curves = minute_curves(listening, bounds[:, 0], bounds[:, 1])
+        kept = correlate.retained_curves(listening, bounds[:, 0], bounds[:, 1])
+    for place, (start, end) in enumerate(airings):
+        assert columns_of(result, place, SHIFT) == grid.counts(start, end)
+        assert curves[place].tolist() == pytest.approx(grid.curve(start, end))
+        assert kept[place].tolist() == grid.retained(start, end)
+
+
+def test_more_alike_listeners_than_names_are_refused():
+    """Two instants a year apart leave no room for that many; nobody is mistaken for somebody else."""
+    listening = Listening.whole(
+        started_ms=np.arange(8) * S, ended_ms=np.arange(8) * S + 2 * S, listener=np.arange(8) * 3 + (1 << 62)
+    )
+    with (
+        mock.patch("aircox_listen_stats.kernel.people.WORD_BITS", 6),
+        pytest.raises(ValueError, match="shorter stretch"),
+    ):
+        audience(listening, np.array([0]), np.array([10 * S]))
 
 
 @random_cases(max_examples=150)
