@@ -20,6 +20,7 @@ from .types import RuleSet
 
 __all__ = [
     "FIVE_MINUTES_MS",
+    "QUARTER_HOUR_MS",
     "UNKNOWN",
     "PeriodFigures",
     "Periods",

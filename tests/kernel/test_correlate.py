@@ -92,10 +92,10 @@ def test_blocks_chunks_and_words_of_any_size_give_the_grid_of_seconds(told, airi
     grid = Grid(told, LENGTH)
     told = [(keys[who], parts, is_open) for who, parts, is_open in told]
     bounds = (np.array(airings, dtype=np.int64).reshape(-1, 2) + SHIFT) * S
-    small = {"arrays.BLOCK_ROWS": rows, "sweeps.BLOCK_ROWS": rows, "sweeps._CHUNK_ROWS": rows, "correlate._CHUNK_ROWS": rows,
-             "sweeps.WORD_BITS": bits, "people.WORD_BITS": bits, "people._TABLE_BITS": 2}  # fmt: skip
+    rows_of = ("arrays.BLOCK_ROWS", "sweeps.BLOCK_ROWS", "sweeps._CHUNK_ROWS", "correlate._CHUNK_ROWS")
+    small = dict.fromkeys(rows_of, rows) | dict.fromkeys(("sweeps.WORD_BITS", "people.WORD_BITS"), bits)
     with contextlib.ExitStack() as patched:
-        for name, value in small.items():
+        for name, value in (small | {"people._TABLE_BITS": 2}).items():
             patched.enter_context(mock.patch(f"aircox_listen_stats.kernel.{name}", value))
         listening = shifted(told)
         result = audience(listening, bounds[:, 0], bounds[:, 1])
