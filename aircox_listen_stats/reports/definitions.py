@@ -96,6 +96,28 @@ DEFINITIONS: Mapping[str, Definition] = {
 }
 """By the name of the field in :class:`~aircox_listen_stats.reports.figures.Figures`."""
 
+COLUMNS: Mapping[str, str] = {
+    "average_audience": "average",
+    "average_audience_before": "average",
+    "peak": "peak",
+    "peak_at": "peak",
+    "distinct_listeners": "listeners",
+    "listening_hours": "listening_hours",
+    "sessions": "sessions",
+    "already_there": "inherited",
+    "tuned_in": "joined",
+    "tuned_out": "left",
+    "listened_on": "kept",
+    "stayed_throughout": "stayed",
+    "at_start": "at_start",
+    "at_end": "at_end",
+    "retention_share": "retention",
+    "coverage_share": "coverage",
+    "is_settled": "settled",
+    "version": "settled",
+}
+"""The key of the definition of each column of a table that has one."""
+
 BASES: Mapping[str, Promise] = {
     "observed": _("observed in the playout"),
     "logged": _("from the station's log"),

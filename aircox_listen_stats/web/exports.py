@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 
 from ..fields import from_ms
 from ..reports.diffusion import DiffusionAudience, RevisedFigure, UnderLine
@@ -21,7 +21,7 @@ from ..reports.on_demand import MARKS
 from ..reports.program import DiffusionLine, ProgramAudience
 from ..reports.programs import ProgramLine, ProgramList
 from ..reports.query import ReportQuery
-from .tables import Row, csv_response
+from ..reports.tables import Row, Table
 
 _Report = TypeVar("_Report")
 
@@ -138,30 +138,37 @@ REVISIONS_HEADER = (
 )
 
 
-def programs_csv(request: HttpRequest, report: ProgramList, *, minimum: int) -> HttpResponse:
+def programs_table(report: ProgramList, *, minimum: int) -> Table:
     """One row for each program."""
     period = report.period
     terms = (period.started, period.ended, report.rule_set, period.zone, minimum)
     rows = ((*_program(line, minimum), *terms) for line in report.lines)
-    return csv_response(request, f"programs_{period.first}_{period.last}.csv", PROGRAMS_HEADER, rows)
+    return Table(name=f"programs_{period.first}_{period.last}", header=PROGRAMS_HEADER, rows=rows)
 
 
-def program_csv(
-    request: HttpRequest, program_id: int, lines: Iterator[DiffusionLine], query: ReportQuery, *, minimum: int
-) -> HttpResponse:
+def program_table(program_id: int, lines: Iterator[DiffusionLine], query: ReportQuery, *, minimum: int) -> Table:
     """One row for each diffusion of a program, however many there are."""
     period = query.period
     rows = _diffusions(lines, query.rules.name, period.zone, minimum)
-    name = f"program_{program_id}_{period.first}_{period.last}.csv"
-    return csv_response(request, name, DIFFUSIONS_HEADER, rows)
+    return Table(name=f"program_{program_id}_{period.first}_{period.last}", header=DIFFUSIONS_HEADER, rows=rows)
 
 
-def diffusion_csv(request: HttpRequest, report: DiffusionAudience, table: str, *, minimum: int) -> HttpResponse:
+def diffusion_table(report: DiffusionAudience, table: str, *, minimum: int) -> Table:
     """The diffusion's figures, or with ``table`` its minutes or what was on air under it."""
     header, rows = DIFFUSION_TABLES[table](report, minimum)
+    return Table(name=f"{diffusion_name(report)}_{table}", header=header, rows=rows)
+
+
+def diffusion_tables(report: DiffusionAudience, *, minimum: int) -> list[Table]:
+    """All tables of the diffusion, called by what they hold."""
+    found = {name: make(report, minimum) for name, make in DIFFUSION_TABLES.items()}
+    return [Table(name=name, header=header, rows=rows) for name, (header, rows) in found.items()]
+
+
+def diffusion_name(report: DiffusionAudience) -> str:
+    """What its files are called, without table and suffix."""
     started = report.line.started.astimezone(zoneinfo.ZoneInfo(report.zone))
-    name = f"diffusion_{report.line.airing_id}_{started:%Y-%m-%d}_{table}.csv"
-    return csv_response(request, name, header, rows)
+    return f"diffusion_{report.line.airing_id}_{started:%Y-%m-%d}"
 
 
 def json_response(report: Any) -> HttpResponse:
@@ -388,9 +395,9 @@ def _at(values: Sequence[Any] | None, place: int) -> Any:
     return values[place] if values and place < len(values) else None
 
 
-def _local(instant: dt.datetime, zone: zoneinfo.ZoneInfo) -> str:
-    return instant.astimezone(zone).isoformat(timespec="seconds")
+def _local(instant: dt.datetime, zone: zoneinfo.ZoneInfo) -> dt.datetime:
+    return instant.astimezone(zone)
 
 
-def _utc(instant: dt.datetime) -> str:
-    return instant.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _utc(instant: dt.datetime) -> dt.datetime:
+    return instant.astimezone(dt.UTC)

@@ -1,91 +1,48 @@
-"""RFC 4180 tables, written while they are read.
-
-A table holds nothing but its header and its rows: rule-set, zone and coverage
-are columns, so that a spreadsheet or a script needs no special case.
-"""
+"""Tables of report values as downloads: CSV while it is read, XLSX once it is whole."""
 
 from __future__ import annotations
 
-import csv
-import datetime as dt
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Any
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import IO, Any
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, StreamingHttpResponse
 
-BYTE_ORDER_MARK = "\ufeff"
-"""Tells Excel that the file is UTF-8; everybody else does better without, so it is asked for."""
+from ..reports import workbook
+from ..reports.tables import Table, write
 
-ROWS_A_CHUNK = 200
-"""Rows sent together: a chunk of some 50 kB."""
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection)."""
-
-Row = Sequence[object]
+CHUNK_BYTES = 64 * 1024
 
 
-def csv_response(request: HttpRequest, name: str, header: Sequence[str], rows: Iterable[Row]) -> StreamingHttpResponse:
-    """The table as a download called ``name``; ``?bom=1`` puts a byte order mark before it."""
-    chunks = write(header, rows, bom=request.GET.get("bom") == "1")
+def csv_response(request: HttpRequest, table: Table) -> StreamingHttpResponse:
+    """The table as a download; ``?bom=1`` puts a byte order mark before it."""
+    chunks = write(table.header, table.rows, bom=request.GET.get("bom") == "1")
+    return _download(request, f"{table.name}.csv", "text/csv; charset=utf-8; header=present", chunks)
+
+
+def xlsx_response(request: HttpRequest, name: str, tables: Sequence[Table]) -> StreamingHttpResponse:
+    """The tables as the sheets of one workbook."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115, closed once it is sent
+    workbook.write_workbook(file, tables)
+    file.seek(0)
+    return _download(request, f"{name}.xlsx", workbook.MEDIA_TYPE, _blocks(file))
+
+
+def _download(request: HttpRequest, name: str, media_type: str, chunks: Iterator[bytes]) -> StreamingHttpResponse:
     # Under ASGI Django would gather a plain iterator first and warn of it.
     content = in_turn(chunks) if isinstance(request, ASGIRequest) else chunks
-    response = StreamingHttpResponse(content, content_type="text/csv; charset=utf-8; header=present")
+    response = StreamingHttpResponse(content, content_type=media_type)
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     response["X-Content-Type-Options"] = "nosniff"
     return response
 
 
-def write(header: Sequence[str], rows: Iterable[Row], *, bom: bool = False) -> Iterator[bytes]:
-    """The table in chunks of bytes, lines ending in CRLF."""
-    lines = _Lines()
-    writer = csv.writer(lines)
-    writer.writerow(header)
-    if bom:
-        lines.text.insert(0, BYTE_ORDER_MARK)
-    rest = iter(rows)
-    while True:
-        chunk = [[cell(value) for value in row] for row in islice(rest, ROWS_A_CHUNK)]
-        writer.writerows(chunk)
-        if lines.text:
-            yield lines.take().encode()
-        if not chunk:
-            return
-
-
-def cell(value: object) -> str | int:
-    """One value as it stands in the table: points for decimals, ISO 8601 for instants, nothing for unknown."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float):
-        return f"{value:.4f}".rstrip("0").rstrip(".")
-    if isinstance(value, (dt.datetime, dt.date)):
-        return value.isoformat()
-    text = str(value)
-    # An apostrophe makes it text for a spreadsheet, and is plain to see for everybody else.
-    return f"'{text}" if text.lstrip(" ").startswith(FORMULA_STARTS) else text
-
-
-class _Lines:
-    """Where the csv module writes to, and what it wrote since."""
-
-    def __init__(self) -> None:
-        self.text: list[str] = []
-
-    def write(self, line: str) -> None:
-        self.text.append(line)
-
-    def take(self) -> str:
-        taken = "".join(self.text)
-        self.text.clear()
-        return taken
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while block := file.read(CHUNK_BYTES):
+            yield block
 
 
 async def in_turn(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -18,7 +19,7 @@ from ..reports.program import each_diffusion, program_audience, rule_sets_in_use
 from ..reports.programs import has_figures, program_list
 from ..reports.query import WEEK_CHOICES
 from ..reports.status import status as collection_status
-from . import drawing, exports, marks
+from . import drawing, exports, marks, tables
 from .access import Reach, for_people, reach_of, station_programs, stations
 from .asking import Asked, read
 from .minutes import chart_figures, minute_rows
@@ -44,7 +45,10 @@ def programs(request: HttpRequest) -> HttpResponse:
     report = program_list(asked.query, now=now, titles=_titles(known, asked), only=reach.program_ids)
     match request.GET.get("format"):
         case "csv":
-            return exports.programs_csv(request, report, minimum=settings.minimum_cell)
+            return tables.csv_response(request, exports.programs_table(report, minimum=settings.minimum_cell))
+        case "xlsx":
+            table = exports.programs_table(report, minimum=settings.minimum_cell)
+            return tables.xlsx_response(request, table.name, [replace(table, name="programs")])
         case "json":
             return exports.json_response(exports.programs_hiding(report, settings.minimum_cell))
     context = {
@@ -69,9 +73,12 @@ def program(request: HttpRequest, program_id: int) -> HttpResponse:
     if program_id > GREATEST_ID:
         return _missing(request, _("There is no program %(number)d.") % {"number": program_id})
     asked = read(request.GET, settings, now=now, weeks=PROGRAM_WEEKS)
-    if request.GET.get("format") == "csv":
+    if request.GET.get("format") in ("csv", "xlsx"):
         lines = each_diffusion(program_id, asked.query, now=now)
-        return exports.program_csv(request, program_id, lines, asked.query, minimum=settings.minimum_cell)
+        table = exports.program_table(program_id, lines, asked.query, minimum=settings.minimum_cell)
+        if request.GET["format"] == "csv":
+            return tables.csv_response(request, table)
+        return tables.xlsx_response(request, table.name, [replace(table, name="diffusions")])
     report = program_audience(program_id, asked.query, now=now, page=_page_number(request))
     aircox_program = known.get(program_id)
     if not report.title and aircox_program is None:
@@ -108,7 +115,10 @@ def diffusion(request: HttpRequest, airing_id: int) -> HttpResponse:
             table = request.GET.get("table", "figures")
             if table not in exports.DIFFUSION_TABLES:
                 raise Http404(f"There is no table {table!r}; there are {', '.join(exports.DIFFUSION_TABLES)}.")
-            return exports.diffusion_csv(request, report, table, minimum=settings.minimum_cell)
+            return tables.csv_response(request, exports.diffusion_table(report, table, minimum=settings.minimum_cell))
+        case "xlsx":
+            sheets = exports.diffusion_tables(report, minimum=settings.minimum_cell)
+            return tables.xlsx_response(request, exports.diffusion_name(report), sheets)
         case "json":
             return exports.json_response(exports.diffusion_hiding(report, settings.minimum_cell))
     chart = drawing.curve(report)

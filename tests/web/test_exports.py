@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import datetime as dt
 import io
 import json
+import tracemalloc
 
+import openpyxl
 import pytest
 from django.test import RequestFactory, override_settings
 from django.urls import reverse
 
-from aircox_listen_stats.web import exports, tables
+from aircox_listen_stats.reports import tables, workbook
+from aircox_listen_stats.web import exports
+from aircox_listen_stats.web.tables import csv_response
 from tests.web import stations
 from tests.web.stations import HOUR, MINUTE, NOW, WEEK
 
@@ -154,6 +159,113 @@ def test_an_unknown_table_is_not_found(staff, station):
     assert staff.get(address, {"format": "csv", "table": "listeners"}).status_code == 404
 
 
+def sheets(response) -> dict[str, list[tuple[object, ...]]]:
+    """The rows of each sheet, read by another library than the one that wrote them."""
+    assert response.status_code == 200
+    book = openpyxl.load_workbook(io.BytesIO(body(response)))
+    return {sheet.title: list(sheet.iter_rows(values_only=True)) for sheet in book}
+
+
+def test_the_workbook_of_a_program_has_numbers_and_dates(staff, station):
+    stations.weekly(station, 5, 3)
+    address = reverse("listen_stats:program", args=[5])
+    found = sheets(staff.get(address, {"format": "xlsx"}))
+    assert list(found) == ["diffusions", "definitions"]
+    header, *lines = found["diffusions"]
+    assert header == exports.DIFFUSIONS_HEADER
+    newest = dict(zip(header, lines[0], strict=True))
+    assert newest["start"] == dt.datetime(2026, 11, 15, 13, 0)  # noqa: DTZ001, a sheet has no zones
+    assert newest["start_utc"] == dt.datetime(2026, 11, 15, 12, 0)  # noqa: DTZ001
+    assert newest["average_audience"] == 2
+    assert newest["is_live"] is False
+    assert newest["is_settled"] is True
+
+
+def test_a_workbook_says_what_the_table_says(staff, station):
+    stations.weekly(station, 5, 3)
+    address = reverse("listen_stats:program", args=[5])
+    header, *lines = sheets(staff.get(address, {"format": "xlsx"}))["diffusions"]
+    told = rows(staff.get(address, {"format": "csv"}))
+    numbers = ("airing_id", "listening_hours", "average_audience", "peak", "distinct_listeners", "coverage_share")
+    for line, row in zip(lines, told, strict=True):
+        for name in numbers:
+            assert line[header.index(name)] == float(row[name])
+
+
+def test_a_workbook_defines_its_columns(staff, station):
+    stations.weekly(station, 5, 1)
+    found = sheets(staff.get(reverse("listen_stats:programs"), {"format": "xlsx"}))
+    defined = {name: text for name, _, text in found["definitions"][1:]}
+    assert "AAS" in defined["average_audience"]
+    assert set(defined) == {
+        "listening_hours", "average_audience", "average_audience_before", "peak", "coverage_share"
+    }  # fmt: skip
+
+
+def test_the_workbook_of_a_diffusion_has_all_its_tables(staff, station):
+    airing = stations.weekly(station, 5, 1)[0]
+    response = staff.get(reverse("listen_stats:diffusion", args=[airing.pk]), {"format": "xlsx"})
+    assert response["Content-Disposition"] == f'attachment; filename="diffusion_{airing.pk}_2026-11-15.xlsx"'
+    found = sheets(response)
+    assert list(found) == [*exports.DIFFUSION_TABLES, "definitions"]
+    assert len(found["minutes"]) == 61
+
+
+def test_no_cell_of_a_workbook_is_a_formula():
+    file = io.BytesIO()
+    texts = ["=1+1", "+1", "-1", "@SUM(A1)", "{=1}", "https://example.org", "0012"]
+    workbook.write_workbook(file, [tables.Table(name="t", header=["text"], rows=[[text] for text in texts])])
+    cells = [cell for (cell,) in openpyxl.load_workbook(file)["t"].iter_rows(min_row=2)]
+    assert [cell.value for cell in cells] == texts
+    assert {cell.data_type for cell in cells} == {"s"}
+    assert [cell.hyperlink for cell in cells] == [None] * len(texts)
+
+
+def test_a_table_too_long_for_a_sheet_goes_on_in_the_next():
+    file = io.BytesIO()
+    table = tables.Table(name="t" * 40, header=["n"], rows=([number] for number in range(5)))
+    workbook.write_workbook(file, [table], sheet_rows=3)
+    book = openpyxl.load_workbook(file)
+    assert book.sheetnames == ["t" * 31, "t" * 29 + " 2", "t" * 29 + " 3", "definitions"]
+    read = [[value for (value,) in sheet.iter_rows(values_only=True)] for sheet in book.worksheets[:-1]]
+    assert read == [["n", 0, 1], ["n", 2, 3], ["n", 4]]
+
+
+@override_settings(AIRCOX_LISTEN_STATS={"MINIMUM_CELL": 3})
+def test_small_counts_are_in_no_workbook(staff, station):
+    airing = stations.weekly(station, 5, 1)[0]
+    found = sheets(staff.get(reverse("listen_stats:diffusion", args=[airing.pk]), {"format": "xlsx"}))
+    header, figures = found["figures"]
+    assert [figures[header.index(name)] for name in ("distinct_listeners", "sessions", "peak", "peak_at")] == [None] * 4
+    assert figures[header.index("tuned_in")] == 0
+    minute = found["minutes"][0].index("average_audience")
+    assert {row[minute] for row in found["minutes"][1:]} == {None}
+
+
+def _peak_bytes(write) -> int:
+    tracemalloc.start()
+    write()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_ten_times_as_many_rows_take_no_more_memory(kind, tmp_path):
+    def write(count: int):
+        rows = ([number, f"title {number}", number / 7, NOW] for number in range(count))
+        if kind == "xlsx":
+            table = tables.Table(name="t", header=list("abcd"), rows=rows)
+            workbook.write_workbook(str(tmp_path / "t.xlsx"), [table])
+        else:
+            for _ in tables.write(list("abcd"), rows):
+                pass
+
+    write(100)
+    few, many = (_peak_bytes(lambda count=count: write(count)) for count in (1_000, 10_000))
+    assert many < few + 200_000
+
+
 def test_json_holds_the_values_of_the_report(staff, station):
     airing = stations.weekly(station, 5, 3)[0]
     programs = json.loads(body(staff.get(reverse("listen_stats:programs"), {"format": "json"})))
@@ -185,7 +297,7 @@ def test_small_counts_leave_the_house_neither_as_a_table_nor_as_json(staff, stat
 
 def test_under_asgi_the_table_comes_in_turn():
     request = _asgi_request()
-    response = tables.csv_response(request, "t.csv", ["n"], ([number] for number in range(500)))
+    response = csv_response(request, tables.Table(name="t", header=["n"], rows=([number] for number in range(500))))
     assert response.is_async
 
     async def read() -> bytes:
