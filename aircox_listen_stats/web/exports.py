@@ -320,7 +320,7 @@ def _revisions(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
             )
 
 
-def _revised(name: str, value: float | None) -> float | str | None:
+def _revised(name: str, value: float | None) -> float | dt.datetime | None:
     return _utc(from_ms(int(value))) if name == "peak_at" and value is not None else value
 
 
