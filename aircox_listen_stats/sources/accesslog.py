@@ -43,6 +43,9 @@ CUT_LINE_CHARACTERS = 1023
 MAX_DURATION_SECONDS = 366 * 24 * 3600
 """A socket older than a year is a broken counter."""
 
+LONGEST_SENT = 18
+"""Digits of a number of bytes that the database holds."""
+
 CHUNK_BYTES = 4 * 1024 * 1024
 """What an import parses at once: some 24,000 lines."""
 
@@ -50,12 +53,15 @@ REMEMBERED_REQUESTS = 4096
 """Different requests of which is remembered whether they are listening."""
 
 _LINE = re.compile(
-    rb'(?P<ip>\S+) \S+ (?P<user>.*?) ?\[(?P<stamp>[^\]]*)\] "(?P<request>(?:[^"\\]|\\.)*)" '
+    rb'(?P<ip>\S+) \S+ (?P<user>.*?) ?\[(?P<stamp>[^][]*)\] "(?P<request>(?:[^"\\]|\\.)*)" '
     rb'(?P<status>\d{3}) (?P<bytes>\d+|-) "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>.*)" (?P<seconds>\d+)'
 )
-"""The whole of a line, an agent with quotes in it included. The plain lines never meet it."""
+"""The whole of a line, an agent with quotes in it included. The plain lines never meet it.
 
-_WITHOUT_SECONDS = re.compile(rb'\S+ \S+ .*?\[[^\]]*\] "(?:[^"\\]|\\.)*" \d{3} (?:\d+|-) "(?:[^"\\]|\\.)*" ".*"')
+No stamp holds a bracket: else each of many would be tried up to the line's end.
+"""
+
+_WITHOUT_SECONDS = re.compile(rb'\S+ \S+ .*?\[[^][]*\] "(?:[^"\\]|\\.)*" \d{3} (?:\d+|-) "(?:[^"\\]|\\.)*" ".*"')
 
 _STAMP = re.compile(rb"\[([^\]]*)\]")
 
@@ -84,7 +90,7 @@ def parse_line(line: bytes) -> AccessLine:
     """What a line says. Raises MalformedRecord.
 
     Reasons: ``cut`` (at 1023 characters), ``no_duration`` (plain combined
-    format), ``stamp``, ``duration``, ``ip``, ``too_long``, ``malformed``.
+    format), ``stamp``, ``duration``, ``bytes``, ``ip``, ``too_long``, ``malformed``.
     """
     ip, agent, ended_s, duration_s, _ = line_fields(line)
     _, request, (status, bytes_sent), _, _ = _split(line.strip(b"\0\r\n"))
@@ -135,16 +141,22 @@ def _split(line: bytes) -> tuple[bytes, bytes, tuple[int, int | None], bytes, by
         if between == b" " and parts[6][:1] == b" " and seconds.isdigit() and head[-2:] == b"] ":
             found = numbers.split(b" ")
             if len(found) == 4 and len(found[1]) == 3 and found[1].isdigit():
-                if found[2].isdigit():
-                    return head[:-2], request, (int(found[1]), int(found[2])), agent, _short(seconds)
-                if found[2] == b"-":
-                    return head[:-2], request, (int(found[1]), None), agent, _short(seconds)
+                if found[2].isdigit() or found[2] == b"-":
+                    return head[:-2], request, (int(found[1]), _sent(found[2])), agent, _short(seconds)
     match = _LINE.fullmatch(line)
     if match is None:
         raise _refusal(line)
-    ip, stamp, sent = match["ip"], match["stamp"], match["bytes"]
-    numbers = (int(match["status"]), None if sent == b"-" else int(sent[:20]))
+    ip, stamp = match["ip"], match["stamp"]
+    numbers = (int(match["status"]), _sent(match["bytes"]))
     return ip + b" [" + stamp, match["request"], numbers, match["agent"], _short(match["seconds"])
+
+
+def _sent(told: bytes) -> int | None:
+    if told == b"-":
+        return None
+    if len(told) > LONGEST_SENT:
+        raise MalformedRecord("bytes", "More bytes than anybody was ever sent.")
+    return int(told)
 
 
 def _short(seconds: bytes) -> bytes:

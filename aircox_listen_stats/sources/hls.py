@@ -65,13 +65,13 @@ SEGMENTS = (".ts", ".aac", ".mp3", ".m4s", ".m4a", ".mp4", ".cmfa", ".ac3", ".ec
 LONGEST_NAME = 32
 """Characters of a rendition's name that are kept (``Session.rendition``)."""
 
-_NUMBER = re.compile(r"\d+(?=\D*$)")
+_NUMBER = re.compile(r"(?<!\d)\d++(?=\D*$)")
 _NOBODYS = re.compile(r"[^/]{25}|\d{8}")
 """What in a path is too long for a rendition's name: a token, a time, an id."""
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _COMBINED = re.compile(
-    rb'(?P<ip>\S+) \S+ .*?\[(?P<stamp>[^\]]*)\] "(?P<request>(?:[^"\\]|\\.)*)" '
+    rb'(?P<ip>\S+) \S+ .*?\[(?P<stamp>[^][]*)\] "(?P<request>(?:[^"\\]|\\.)*)" '
     rb'(?P<status>\d{3}) (?P<bytes>\d{1,18}|-) "(?:[^"\\]|\\.)*" "(?P<agent>(?:[^"\\]|\\.)*)"'
     rb'(?: "(?P<forwarded>[^"]*)")?.*'
 )

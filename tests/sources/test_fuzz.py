@@ -215,6 +215,31 @@ def test_lahmacun_files(text: bytes) -> None:
         assert day.flags.rows == day.counts.get("kept", 0)
 
 
+REPEATED = (b"[", b"]", b"[] ", b'"', b'\\"', b"\\", b' "-"', b" ", b"%", b"%2", b"1", b"1/", b"../", b"a", b"\xff")
+
+
+@pytest.mark.parametrize("kind", ["access log", "JSON of nginx", "combined of nginx", "segment"])
+def test_a_long_line_of_one_thing_takes_no_longer_than_another(kind: str) -> None:
+    """A pattern that tries every place up to the end would take minutes for one such line."""
+    line, read = {
+        "access log": (lines("icecast/icecast_access.log")[0], accesslog.parse_line),
+        "JSON of nginx": (lines("hls/nginx_hls_json.log")[0], hls.parse_line),
+        "combined of nginx": (lines("hls/nginx_hls_combined.log")[0], hls.parse_line),
+        "segment": (b"/hls/radio/hi_1.ts?sid=a", _segment),
+    }[kind]
+    with fuzzing.bounded():
+        for piece in REPEATED:
+            long = piece * (60_000 // len(piece))
+            for at in range(0, len(line), max(1, len(line) // 12)):
+                told_or_refused(read, line[:at] + long + line[at:])
+
+
+def _segment(target: bytes) -> Any:
+    told = target.decode("latin-1")
+    made = hls.request(method="GET", target=told, status=200, bytes_sent=1, asked=told, is_complete=True)
+    return hls.part_of(made, hls.groups({"/hls/radio/": "hls"}))
+
+
 # Pages ------------------------------------------------------------------------------------------
 
 PAGES: dict[str, tuple[Callable[[bytes], Any], Callable[[], tuple[bytes, ...]]]] = {
