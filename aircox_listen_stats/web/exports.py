@@ -15,13 +15,17 @@ import msgspec
 from django.http import HttpResponse
 
 from ..fields import from_ms
+from ..reports import performances
 from ..reports.diffusion import DiffusionAudience, RevisedFigure, UnderLine
 from ..reports.figures import COUNTS, Figures, is_hidden
 from ..reports.on_demand import MARKS
+from ..reports.performances import Service
 from ..reports.program import DiffusionLine, ProgramAudience
 from ..reports.programs import ProgramLine, ProgramList
 from ..reports.query import ReportQuery
+from ..reports.societies import SOCIETIES
 from ..reports.tables import Row, Table
+from .asking import Asked
 
 _Report = TypeVar("_Report")
 
@@ -169,6 +173,19 @@ def diffusion_name(report: DiffusionAudience) -> str:
     """What its files are called, without table and suffix."""
     started = report.line.started.astimezone(zoneinfo.ZoneInfo(report.zone))
     return f"diffusion_{report.line.airing_id}_{started:%Y-%m-%d}"
+
+
+def performances_table(name: str, asked: Asked, *, now: dt.datetime) -> Table:
+    """The plays of the asked period in the columns of the society called ``name``."""
+    period, station_id = asked.period, asked.query.station_id
+    called = asked.station or (asked.stations[0] if len(asked.stations) == 1 else None)
+    service = Service(
+        name=called.name if called else "",
+        tuning_hours=performances.tuning_hours(period, station_id),
+        period=period,
+    )
+    plays = performances.each_play(period, station_id, now=now)
+    return SOCIETIES[name].table(f"performances_{name}_{period.first}_{period.last}", plays, service)
 
 
 def json_response(report: Any) -> HttpResponse:

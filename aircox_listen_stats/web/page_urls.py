@@ -21,5 +21,6 @@ urlpatterns = [
     path("programs/<listen_stats_number:program_id>/", views.program, name="program"),
     path("diffusions/<listen_stats_number:airing_id>/", views.diffusion, name="diffusion"),
     path("diffusions/of/<listen_stats_number:diffusion_id>/", views.diffusion_of, name="diffusion_of"),
+    path("performances/", views.performances, name="performances"),
     path("status/", views.status, name="status"),
 ]

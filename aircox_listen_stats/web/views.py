@@ -18,6 +18,7 @@ from ..reports.definitions import DEFINITIONS
 from ..reports.program import each_diffusion, program_audience, rule_sets_in_use
 from ..reports.programs import has_figures, program_list
 from ..reports.query import WEEK_CHOICES
+from ..reports.societies import SOCIETIES
 from ..reports.status import status as collection_status
 from . import drawing, exports, marks, tables
 from .access import Reach, for_people, reach_of, station_programs, stations
@@ -159,6 +160,26 @@ def status(request: HttpRequest) -> HttpResponse:
     strips = {stream.slug: drawing.strip(stream.spans, report.window_started, report.at) for stream in report.streams}
     names = {station.id: station.name for station in stations()}
     return _page(request, "status.html", {"report": report, "strips": strips, "stations": names}, reach)
+
+
+@require_safe
+@for_people
+def performances(request: HttpRequest) -> HttpResponse:
+    """Per-track performances, in the columns of the society that is asked for: for those who may see everything."""
+    settings, now = conf.get(), timezone.now()
+    reach = reach_of(request.user)
+    if not reach.is_everything:
+        return _forbidden(request, _("This page is for the station's staff."), is_about_programs=False)
+    asked = read(request.GET, settings, now=now, stations=stations(), weeks=WEEK_CHOICES[0])
+    name = request.GET.get("society")
+    if name is None:
+        return _page(request, "performances.html", {"asked": asked, "societies": SOCIETIES}, reach)
+    if name not in SOCIETIES:
+        raise Http404(f"There is no society {name!r}; there are {', '.join(SOCIETIES)}.")
+    table = exports.performances_table(name, asked, now=now)
+    if request.GET.get("format") == "xlsx":
+        return tables.xlsx_response(request, table.name, [replace(table, name="performances")])
+    return tables.csv_response(request, table)
 
 
 def _page(
