@@ -318,6 +318,7 @@ def _fill() -> dict[str, str]:
         "program": reverse("listen_stats:program", args=[12]),
         "diffusion": reverse("listen_stats:diffusion", args=[nights[1].pk]),
         "diffusion-on-air": reverse("listen_stats:diffusion", args=[on_air.pk]),
+        "performances": reverse("listen_stats:performances"),
         "status": reverse("listen_stats:status"),
         "empty": reverse("listen_stats:program", args=[12]) + "?from=2020-01-01&to=2020-01-31",
         "missing": reverse("listen_stats:program", args=[404]),
