@@ -149,7 +149,9 @@ def test_nothing_of_whoever_does_not_want_it(client, header, value):
     assert PlayerEvent.objects.exists()
 
 
-def test_it_is_one_write(client, rf, django_assert_num_queries):
+def test_it_is_one_write(client, rf, monkeypatch, django_assert_num_queries):
+    now_ms = player_events.wall_ms()
+    monkeypatch.setattr(player_events, "wall_ms", lambda: now_ms)  # what is remembered is so for the clock's minute
     token = visit(client)
     tell(client, event(token))
     request = rf.post(ADDRESS, json.dumps(event(token, sequence=2)), content_type="text/plain", REMOTE_ADDR="192.0.2.7")
