@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import getpass
+import itertools
+import random
 from typing import Any
+from unittest import mock
 
 import pytest
+from aircox.models import Diffusion, Log, Program, Schedule, Sound
 from django.core.management import call_command
+from django.db import transaction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from aircox_listen_stats.fields import from_ms
-from aircox_listen_stats.kernel.types import Why
-from aircox_listen_stats.models import Airing, Audience, Ruling, Session, StaleWindow, Stream
-from aircox_listen_stats.pipeline import causes, rollup
+from aircox_listen_stats.fields import from_ms, to_ms
+from aircox_listen_stats.kernel.types import Layer, Why
+from aircox_listen_stats.models import (
+    LONG_SESSION_MS,
+    Airing,
+    Audience,
+    Connection,
+    Coverage,
+    Ruling,
+    Session,
+    StaleWindow,
+    Stream,
+)
+from aircox_listen_stats.pipeline import causes, rebuild, retention, rollup, timeline
 from aircox_listen_stats.pipeline.ingest import store
+from tests.onair.studio import Studio
+from tests.onair.test_timeline_rows import EIGHT, HOUR, evening, studio  # noqa: F401 - fixtures
 
-from .conftest import HOUR, MINUTE, SETTINGS, T0, at, heard, poll
+from .conftest import HOUR as HOUR_MS
+from .conftest import MINUTE as MINUTE_MS
+from .conftest import SETTINGS, T0, at, heard, poll
 from .test_labels import compute, label
 from .test_rollup import LATER, airing, session
 
@@ -34,7 +55,7 @@ def settled(stream: Stream) -> Airing:
     one = airing(0, 3600)
     session(stream, 0, 600, app="Sonos")
     session(stream, 0, 600, app="VLC")
-    rollup.refresh(1, T0, T0 + HOUR, now_ms=LATER)
+    rollup.refresh(1, T0, T0 + HOUR_MS, now_ms=LATER)
     row = Audience.objects.get()
     assert (row.settled, row.version, row.changes) == (True, 1, []), "from provisional to settled there is no note"
     return one
@@ -97,13 +118,16 @@ def test_a_refresh_that_comes_before_the_windows_are_worked_off_knows_the_cause_
     stream: Stream, settled: Airing
 ) -> None:
     store(poll(1800, heard(7, 1200, 1800, ended=True)), now_ms=at(1800))
-    rollup.refresh(1, T0, T0 + MINUTE, now_ms=LATER)
+    rollup.refresh(1, T0, T0 + MINUTE_MS, now_ms=LATER)
     assert note()["causes"] == [["late", "collector"]]
 
 
-def test_what_changes_without_a_cause_is_said_so(settled: Airing, settings: Any) -> None:
-    settings.AIRCOX_LISTEN_STATS = {**SETTINGS, "RULE_SETS": {"triton": {"minimum_seconds": 700}}}
-    rollup.refresh(1, T0, T0 + MINUTE, now_ms=LATER)
+def test_what_changes_without_a_cause_is_said_so(settled: Airing, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue("settings").AIRCOX_LISTEN_STATS = {
+        **SETTINGS,
+        "RULE_SETS": {"triton": {"minimum_seconds": 700}},
+    }
+    rollup.refresh(1, T0, T0 + MINUTE_MS, now_ms=LATER)
     assert note()["causes"] == [["anew", "collector"]]
     assert note()["after"]["sessions"] == 0
 
@@ -112,3 +136,140 @@ def test_of_a_mail_address_only_the_name_is_noted() -> None:
     with causes.acting_as("ada@example.org"):
         assert causes.who() == "ada"
     assert causes.who() == causes.COLLECTOR
+
+
+# -- settled once
+
+
+EIGHT_MS = to_ms(EIGHT)
+
+
+def standing() -> list[dict[str, Any]]:
+    """Every row of Audience, but for when it was computed."""
+    found = Audience.objects.order_by("airing__key", "airing__layer", "rule_set").values()
+    return [{name: value for name, value in row.items() if name != "computed"} for row in found]
+
+
+def rebuilt(*bounds: int, now_ms: int) -> None:
+    """Rebuilds from each bound to the next, the last first."""
+    for start_ms, end_ms in reversed(list(itertools.pairwise(bounds))):
+        rebuild.rebuild(None, start_ms, end_ms, now_ms=now_ms)
+
+
+@pytest.fixture
+def heard_evening(studio: Studio, evening: dict[str, Any]) -> int:
+    """An evening of diffusions, sounds and tracks that a crowd heard, all settled; when that was."""
+    stream = Stream.objects.create(slug="live", station_id=studio.station.pk, source="ice")
+    Coverage.objects.create(stream=stream, started=EIGHT - HOUR, ended=EIGHT + 2 * HOUR)
+    crowd(stream, random.Random(4), EIGHT_MS, 60 * MINUTE_MS)
+    now_ms = EIGHT_MS + 10 * HOUR_MS
+    rebuilt(EIGHT_MS - HOUR_MS, EIGHT_MS + 2 * HOUR_MS, now_ms=now_ms)
+    rows = standing()
+    assert len({row["airing_id"] for row in rows}) > 8
+    assert {(row["settled"], row["version"]) for row in rows} == {(True, 1)}
+    assert sum(row["listening_ms"] for row in rows) > 0
+    return now_ms
+
+
+def crowd(stream: Stream, chance: random.Random, start_ms: int, lasting_ms: int, count: int = 40) -> None:
+    """Sessions that begin before, in and after the time; some of two parts, some excluded, listeners that come again."""
+    found = []
+    for _ in range(count):
+        begun = start_ms + chance.randrange(-lasting_ms // 4, lasting_ms)
+        length = chance.choice([500, 30_000, 59_999, 60_000, 300_000, 2_000_000, 18_000_000]) + chance.randrange(1000)
+        silent = sorted(chance.sample(range(1, length), 2)) if chance.random() < 0.3 else None
+        found.append(
+            Session(
+                stream=stream,
+                listener=chance.randrange(count // 2),
+                started=from_ms(begun),
+                ended=from_ms(begun + length),
+                parts=silent and [[0, silent[0]], [silent[1], length]],
+                played_ms=length - (silent[1] - silent[0] if silent else 0),
+                is_long=length > LONG_SESSION_MS,
+                exclusion=chance.choice(["", "", "", "bot"]),
+                source="ice",
+            )
+        )
+    chance.shuffle(found)
+    Session.objects.bulk_create(found)
+
+
+@pytest.mark.parametrize("loss", ["log", "plan", "schedules", "renamed", "everything"])
+def test_what_aircox_loses_changes_no_settled_figure(
+    studio: Studio, heard_evening: int, evening: dict[str, Any], loss: str
+) -> None:
+    """Its archiver deletes rows, a schedule takes its diffusions along, programs get other names."""
+    before, names = standing(), set(Airing.objects.values_list("program_title", flat=True))
+    if loss in ("log", "everything"):
+        Log.objects.all().delete()
+    if loss in ("plan", "everything"):
+        Diffusion.objects.all().delete()
+    if loss in ("schedules", "everything"):
+        Schedule.objects.all().delete()
+    if loss in ("renamed", "everything"):
+        for program in Program.objects.all():
+            program.title = f"Once {program.title}"
+            program.save()
+        assert names
+    if loss == "everything":
+        Sound.objects.all().delete()
+    later_ms = heard_evening + 61 * 24 * HOUR_MS
+    for now_ms in (heard_evening, later_ms):
+        timeline.refresh(studio.station.pk, EIGHT_MS - HOUR_MS, EIGHT_MS + 2 * HOUR_MS, now_ms=now_ms)
+        assert not StaleWindow.objects.filter(kind=StaleWindow.AUDIENCE).exists()
+        rebuilt(EIGHT_MS - HOUR_MS, EIGHT_MS + 17 * MINUTE_MS, EIGHT_MS + 2 * HOUR_MS, now_ms=now_ms)
+        assert standing() == before
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_rebuilt_in_any_pieces_and_after_the_sockets_went_the_figures_are_the_same(stream: Stream, seed: int) -> None:
+    """Random polls of random sockets, random airings; settled, then rebuilt whole, twice, in pieces, and pruned.
+
+    The airings stand as they were made: that a timeline without evidence stays is proved above.
+    """
+    as_it_is = mock.patch.object(timeline, "refresh", return_value=timeline.TimelineChange())
+    with transaction.atomic(), as_it_is:
+        chance = random.Random(seed)
+        last = _live_through(chance)
+        for number in range(chance.randrange(1, 8)):
+            begun = chance.randrange(-300, last)
+            airing(begun, begun + chance.randrange(1, 1500), key=f"a{number}", layer=chance.choice(list(Layer)))
+        bounds = (T0 - HOUR_MS, T0 + 2 * HOUR_MS)
+        rebuilt(*bounds, now_ms=LATER)
+        before = standing()
+        assert before
+        assert all(row["settled"] and row["version"] == 1 for row in before)
+        rebuilt(*bounds, now_ms=LATER)
+        assert standing() == before
+        cuts = sorted(chance.sample(range(bounds[0] + 1, bounds[1]), 3))
+        rebuilt(bounds[0], *cuts, bounds[1], now_ms=LATER)
+        assert standing() == before
+        assert retention.prune(now_ms=LATER + 3 * 24 * HOUR_MS).connections > 0
+        assert not Connection.objects.exists()
+        rebuilt(bounds[0], *cuts, bounds[1], now_ms=LATER + 3 * 24 * HOUR_MS)
+        assert standing() == before
+        Audience.objects.all().delete()
+        rebuilt(*bounds, now_ms=LATER + 3 * 24 * HOUR_MS)
+        fresh = standing()
+        for row in (*fresh, *before):
+            del row["id"]
+        assert fresh == before
+        transaction.set_rollback(True)
+
+
+def _live_through(chance: random.Random) -> int:
+    """polls every minute of sockets that come and go, everybody gone in the end; the last poll's second."""
+    sockets = [(number, chance.randrange(0, 1800), chance.choice([20, 90, 400, 1500])) for number in range(1, 13)]
+    last = max(start + length for _, start, length in sockets) + 60
+    last += -last % 60
+    for second in range(60, last + 1, 60):
+        there = [
+            heard(number, start, second, who=1 + number % 5)
+            for number, start, length in sockets
+            if start <= second < start + length
+        ]
+        chance.shuffle(there)
+        store(poll(second, *there), now_ms=at(second))
+    return last
