@@ -30,8 +30,9 @@ from aircox_listen_stats.models import (
 )
 from aircox_listen_stats.pipeline import causes, rebuild, retention, rollup, timeline
 from aircox_listen_stats.pipeline.ingest import store
+from tests.onair import test_timeline_rows as told
 from tests.onair.studio import Studio
-from tests.onair.test_timeline_rows import EIGHT, HOUR, evening, studio  # noqa: F401 - fixtures
+from tests.onair.test_timeline_rows import EIGHT, HOUR
 
 from .conftest import HOUR as HOUR_MS
 from .conftest import MINUTE as MINUTE_MS
@@ -141,6 +142,7 @@ def test_of_a_mail_address_only_the_name_is_noted() -> None:
 # -- settled once
 
 
+studio, evening = told.studio, told.evening
 EIGHT_MS = to_ms(EIGHT)
 
 
@@ -172,7 +174,7 @@ def heard_evening(studio: Studio, evening: dict[str, Any]) -> int:
 
 
 def crowd(stream: Stream, chance: random.Random, start_ms: int, lasting_ms: int, count: int = 40) -> None:
-    """Sessions that begin before, in and after the time; some of two parts, some excluded, listeners that come again."""
+    """Sessions that begin before, in and after the time; some of two parts, some excluded, some of one listener."""
     found = []
     for _ in range(count):
         begun = start_ms + chance.randrange(-lasting_ms // 4, lasting_ms)
@@ -260,7 +262,7 @@ def test_rebuilt_in_any_pieces_and_after_the_sockets_went_the_figures_are_the_sa
 
 
 def _live_through(chance: random.Random) -> int:
-    """polls every minute of sockets that come and go, everybody gone in the end; the last poll's second."""
+    """Polls every minute of sockets that come and go, everybody gone in the end; the last poll's second."""
     sockets = [(number, chance.randrange(0, 1800), chance.choice([20, 90, 400, 1500])) for number in range(1, 13)]
     last = max(start + length for _, start, length in sockets) + 60
     last += -last % 60
