@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ from .causes import Cause
 from .heard import Heard, covered, heard, heard_until
 from .lateness import late_ms
 
+Ints = npt.NDArray[np.int64]
+
 LONGEST_AIRING_MS = 24 * 3600 * 1000
 """An airing that started longer before a window does not touch it: aircox plans days, not more."""
 
@@ -30,6 +33,9 @@ CURVED = frozenset({Layer.DIFFUSION, Layer.SOUND})
 
 CURVE_DECIMALS = 3
 """A thousandth of a listener is 60 ms of one minute."""
+
+SWEPT_AT_ONCE = 100_000
+"""Sessions, of all rule-sets together: of more, memory would count and time would not."""
 
 AT_ONCE = 40
 """Rows of one statement: SQLite took no more than 999 parameters until 3.32."""
@@ -172,64 +178,89 @@ def _compute(
     now_ms: int,
 ) -> list[_Computed]:
     """The figures of every airing under every rule-set; what counts the same sessions is computed once."""
-    under: dict[bytes, list[tuple[Any, ...]]] = {}
-    computed = []
-    for rules in asked:
-        mask = found.counting(rules)
-        figures = under.get(mask.tobytes())
-        if figures is None:
-            figures = under[mask.tobytes()] = _figures(airings, found.listening, mask, shares)
-        computed += [
-            _Computed(
-                airing_id=one.id,
-                rule_set=rules.name,
-                figures=row,
-                settled=not one.is_running and found.is_settled(one.ended_ms, settled_before_ms),
-                as_of_ms=one.ended_ms if one.is_running else now_ms,
-            )
-            for one, row in zip(airings, figures, strict=True)
-        ]
-    return computed
-
-
-def _figures(
-    airings: Sequence[_Air], listening: Listening, mask: npt.NDArray[np.bool_], shares: npt.NDArray[np.float64]
-) -> list[tuple[Any, ...]]:
-    """The row of FIGURES of each airing, from the sessions of ``mask``."""
-    if not mask.all():
-        listening = listening.only(mask)
-    starts = np.array([one.started_ms for one in airings], dtype=np.int64)
-    ends = np.array([one.ended_ms for one in airings], dtype=np.int64)
-    found = correlate.audience(listening, starts, ends)
-    peak_at = [None if instant < 0 else instant for instant in found.peak_at_ms.tolist()]
-    curved = [index for index, one in enumerate(airings) if one.layer in CURVED]
-    curves = dict(zip(curved, correlate.minute_curves(listening, starts[curved], ends[curved]), strict=True))
-    columns = zip(
-        found.listening_ms.tolist(),
-        found.sessions.tolist(),
-        found.listeners.tolist(),
-        found.peak.tolist(),
-        peak_at,
-        found.at_start.tolist(),
-        found.at_end.tolist(),
-        found.inherited.tolist(),
-        found.joined.tolist(),
-        found.left.tolist(),
-        found.kept.tolist(),
-        found.stayed.tolist(),
-        strict=True,
-    )
+    masks = [found.counting(rules) for rules in asked]
+    distinct = {mask.tobytes(): mask for mask in masks}
+    under = dict(zip(distinct, _under_each(airings, found.listening, list(distinct.values()), shares), strict=True))
     return [
-        (*counts, *_curves(listening, one, curves.get(index)), float(shares[index]))
-        for index, (one, counts) in enumerate(zip(airings, columns, strict=True))
+        _Computed(
+            airing_id=one.id,
+            rule_set=rules.name,
+            figures=row,
+            settled=not one.is_running and found.is_settled(one.ended_ms, settled_before_ms),
+            as_of_ms=one.ended_ms if one.is_running else now_ms,
+        )
+        for rules, mask in zip(asked, masks, strict=True)
+        for one, row in zip(airings, under[mask.tobytes()], strict=True)
     ]
 
 
-def _curves(listening: Listening, one: _Air, curve: npt.NDArray[np.float64] | None) -> tuple[list[float], list[int]]:
-    if curve is None:
-        return [], []
-    kept = correlate.retained(listening, one.started_ms, one.ended_ms)
-    return np.round(curve, CURVE_DECIMALS).tolist(), kept.tolist()
+def _under_each(
+    airings: Sequence[_Air],
+    listening: Listening,
+    masks: Sequence[npt.NDArray[np.bool_]],
+    shares: npt.NDArray[np.float64],
+) -> list[list[tuple[Any, ...]]]:
+    """For each of ``masks``, the row of FIGURES of each airing from its sessions.
+
+    Few sessions are laid out once for each mask, one mask after the other in time, and swept at once: for an
+    hour's, numpy's calls take as long as what they compute.
+    """
+    together = max(1, min(len(masks), SWEPT_AT_ONCE // max(len(listening), 1)))
+    found = []
+    for first in range(0, len(masks), together):
+        found += _figures(airings, [listening.only(mask) for mask in masks[first : first + together]], shares)
+    return found
+
+
+def _figures(
+    airings: Sequence[_Air], some: Sequence[Listening], shares: npt.NDArray[np.float64]
+) -> list[list[tuple[Any, ...]]]:
+    """For each listening of ``some``, the row of FIGURES of each airing."""
+    starts = np.array([one.started_ms for one in airings], dtype=np.int64)
+    ends = np.array([one.ended_ms for one in airings], dtype=np.int64)
+    apart_ms = _span_ms(some, starts, ends)
+    listening = reduce(Listening.together, (one.later(place * apart_ms) for place, one in enumerate(some)))
+    places = np.arange(len(some))[:, np.newaxis]
+    begins, stops = (starts + places * apart_ms).ravel(), (ends + places * apart_ms).ravel()
+    columns = correlate.audience(listening, begins, stops)
+    curved = np.flatnonzero([one.layer in CURVED for one in airings] * len(some))
+    curves = dict(zip(curved.tolist(), _curves(listening, begins[curved], stops[curved]), strict=True))
+    back_ms = np.repeat(places * apart_ms, len(airings))
+    peak_at = np.where(columns.peak_at_ms < 0, -1, columns.peak_at_ms - back_ms).tolist()
+    counts = zip(
+        columns.listening_ms.tolist(),
+        columns.sessions.tolist(),
+        columns.listeners.tolist(),
+        columns.peak.tolist(),
+        [None if instant < 0 else instant for instant in peak_at],
+        columns.at_start.tolist(),
+        columns.at_end.tolist(),
+        columns.inherited.tolist(),
+        columns.joined.tolist(),
+        columns.left.tolist(),
+        columns.kept.tolist(),
+        columns.stayed.tolist(),
+        strict=True,
+    )
+    told = shares.tolist() * len(some)
+    rows = [(*row, *curves.get(number, ([], [])), told[number]) for number, row in enumerate(counts)]
+    return [rows[first : first + len(airings)] for first in range(0, len(rows), len(airings))]
+
+
+def _span_ms(some: Sequence[Listening], starts: Ints, ends: Ints) -> int:
+    """So far apart, what is laid one after the other does not touch: milliseconds."""
+    if len(some) == 1:
+        return 0
+    first = min(int(starts.min()), *(int(one.started_ms.min(initial=starts[0])) for one in some))
+    last = max(int(ends.max()), *(int(one.ended_ms.max(initial=ends[0])) for one in some))
+    return last - first + 1
+
+
+def _curves(listening: Listening, starts: Ints, ends: Ints) -> list[tuple[list[float], list[int]]]:
+    """The mean audience of each minute of each airing, and who of those at its start is left at each."""
+    means = correlate.minute_curves(listening, starts, ends)
+    kept = correlate.retained_curves(listening, starts, ends)
+    return [(np.round(mean, CURVE_DECIMALS).tolist(), left.tolist()) for mean, left in zip(means, kept, strict=True)]
 
 
 # Writing ----------------------------------------------------------------------------

@@ -307,7 +307,12 @@ def test_airings_that_are_over_lose_an_open_session_that_ended_with_too_little_i
     assert Audience.objects.get(airing=over).sessions == 0
 
 
-def test_all_rule_sets_at_once_are_what_each_is_alone(stream: Stream, settings: Any) -> None:
+@pytest.mark.parametrize("swept_at_once", [1, 20, rollup.SWEPT_AT_ONCE])
+def test_all_rule_sets_at_once_are_what_each_is_alone(
+    stream: Stream, settings: Any, monkeypatch: pytest.MonkeyPatch, swept_at_once: int
+) -> None:
+    """However many of them are laid one after the other and swept together: one, two, all."""
+    monkeypatch.setattr(rollup, "SWEPT_AT_ONCE", swept_at_once)
     settings.AIRCOX_LISTEN_STATS = {
         **SETTINGS,
         "RULE_SETS": {"ours": {"minimum_seconds": 400}, "other_gap": {"gap_seconds": 60}},
