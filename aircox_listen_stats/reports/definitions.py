@@ -79,6 +79,14 @@ DEFINITIONS: Mapping[str, Definition] = {
         label=_("Retention"),
         text=_("Of the sessions that were there in the first moment, the share that has not left yet at each minute."),
     ),
+    "usual": Definition(
+        label=_("What the slot usually has"),
+        text=_(
+            "The median of the average audience of the last eight comparable diffusions before it: the same program at "
+            "the same weekday and time, half an hour more or less, settled, not cancelled, observed for at least half. "
+            "Of a repeat they are repeats. With fewer than four nothing is said."
+        ),
+    ),
     "coverage": Definition(
         label=_("Observed"),
         text=_(
@@ -112,6 +120,8 @@ COLUMNS: Mapping[str, str] = {
     "at_start": "at_start",
     "at_end": "at_end",
     "retention_share": "retention",
+    "usual_average_audience": "usual",
+    "change_share": "usual",
     "coverage_share": "coverage",
     "is_settled": "settled",
     "version": "settled",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,22 +15,12 @@ from ..fields import from_ms, to_ms
 from ..kernel.types import Layer, RuleSet
 from ..models import Airing, Audience
 from . import observed, on_demand
-from .figures import COUNTS, MINUTE, MS_PER_MINUTE, Figures, average, change, is_hidden
+from .baseline import Baseline, slot_baseline
+from .figures import COUNTS, MINUTE, MS_PER_MINUTE, Figures, is_hidden
 from .flow import MinuteFlow, minute_flow
 from .observed import Gap
 from .on_demand import RecordingLine
 from .program import DiffusionLine, read_line
-from .programs import with_figures
-
-COMPARED = 8
-"""Diffusions before this one that it is compared with: two months of a weekly program."""
-
-COMPARED_AT_LEAST = 4
-"""With fewer, their median says little, and no comparison is made."""
-
-COMPARED_COVERAGE = 0.9
-"""A diffusion observed for less of its time is not compared, nor compared with: its average is a lower bound."""
-
 
 LONGEST_ITEM_MS = 24 * 3_600_000
 """A sound or track that began longer before is not under the diffusion: a bound that the index can use."""
@@ -52,15 +41,6 @@ class UnderLine:
     length_minutes: float
     program_id: int | None
     figures: Figures | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """The average audience beside the median of the program's first runs before it; of a repeat, of the repeats."""
-
-    diffusions: int
-    median: float
-    change: float | None  # 0.1: ten per cent above the median
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +120,7 @@ class DiffusionAudience:
     tracks: tuple[UnderLine, ...]
     sounds: tuple[UnderLine, ...]
     on_demand: tuple[RecordingLine, ...]
-    comparison: Comparison | None
+    baseline: Baseline | None
     earlier: Neighbour | None
     later: Neighbour | None
 
@@ -205,7 +185,7 @@ def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, no
         tracks=tuple(one for one in under if one.layer == Layer.TRACK),
         sounds=tuple(one for one in under if one.layer == Layer.SOUND),
         on_demand=on_demand.of_episode(airing.episode_id),
-        comparison=_comparison(airing, line.figures, rules.name),
+        baseline=slot_baseline(airing, line.figures, rules.name, settings.zone),
         earlier=_neighbour(_others(airing).filter(started__lt=airing.started).order_by("-started", "-id")),
         later=_neighbour(_others(airing).filter(started__gt=airing.started, started__lt=now).order_by("started", "id")),
     )
@@ -298,22 +278,3 @@ def _others(airing: Airing) -> QuerySet[Airing]:
 def _neighbour(airings: QuerySet[Airing]) -> Neighbour | None:
     found = airings.values_list("id", "started").first()
     return None if found is None else Neighbour(airing_id=found[0], started=found[1])
-
-
-def _comparison(airing: Airing, figures: Figures | None, rule_set: str) -> Comparison | None:
-    if figures is None or figures.average is None or figures.coverage < COMPARED_COVERAGE:
-        return None
-    # A repeat is heard by others, at another hour: it is compared with repeats, a first run with first runs.
-    alike = _others(airing).filter(initial_id__isnull=airing.initial_id is None)
-    rows = (
-        with_figures(alike, rule_set)
-        .filter(started__lt=airing.started, figures__coverage__gte=COMPARED_COVERAGE)
-        .order_by("-started", "-id")
-        .values_list("started", "ended", "figures__listening_ms")[:COMPARED]
-    )
-    means = [average(listening, to_ms(ended) - to_ms(started)) for started, ended, listening in rows]
-    known = [mean for mean in means if mean is not None]
-    if len(known) < COMPARED_AT_LEAST:
-        return None
-    median = statistics.median(known)
-    return Comparison(diffusions=len(known), median=median, change=change(figures.average, median))

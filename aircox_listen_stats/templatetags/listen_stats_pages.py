@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django import template
 from django.template.defaultfilters import date, floatformat
 from django.utils import timezone
+from django.utils.functional import Promise
 from django.utils.html import format_html, strip_tags
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from aircox_listen_stats.fields import from_ms
+from aircox_listen_stats.reports.baseline import NOTABLE, Baseline
 from aircox_listen_stats.reports.definitions import BASES, DEFINITIONS, REASONS
 from aircox_listen_stats.reports.figures import MS_PER_HOUR, Figures
 from aircox_listen_stats.reports.program import ProgramTotals
@@ -30,8 +33,24 @@ MANY = 100
 LONG_VALUE = 9
 """Characters that a figure's box holds in large letters on the narrowest phone."""
 
-NOTABLE = 0.05
-"""A change smaller than five per cent gets no colour: every week differs that much."""
+ROUGH_SHARES: Mapping[float, Promise] = {
+    0.1: gettext_lazy("a tenth"),
+    0.2: gettext_lazy("a fifth"),
+    0.25: gettext_lazy("a quarter"),
+    1 / 3: gettext_lazy("a third"),
+    0.5: gettext_lazy("half"),
+    2 / 3: gettext_lazy("two thirds"),
+    0.75: gettext_lazy("three quarters"),
+}
+"""Shares that people say: a percentage of a median of eight would claim more than it knows."""
+
+FROM_TWICE = 0.875
+"""A greater change is nearer to twice as many than to three quarters more."""
+
+TWICE = 2
+
+TO_LITTLE = -0.8
+"""A change below which what is left is said, not what is lacking."""
 
 THOUSANDS_SPACE = "\N{NARROW NO-BREAK SPACE}"
 """What French typography and the browser's own Intl put between thousands; Django's formats have a wide one."""
@@ -145,6 +164,23 @@ def revised_label(name: str) -> str:
         return _("Time of the peak")
     definition = DEFINITIONS.get({"listening_ms": "listening_hours"}.get(name, name))
     return str(definition.label) if definition else name
+
+
+@register.filter
+def against_usual(one: Baseline) -> str:
+    """How a diffusion that differs from what is usual compares: ``About a fifth more than this slot usually has``."""
+    if not one.median or one.change is None:
+        return _("More than this slot usually has")
+    if one.change >= FROM_TWICE:
+        if round(1 + one.change) == TWICE:
+            return _("About twice what this slot usually has")
+        return _("About %(times)s times what this slot usually has") % {"times": round(1 + one.change)}
+    if one.change <= TO_LITTLE:
+        return _("Less than a fifth of what this slot usually has")
+    share = ROUGH_SHARES[min(ROUGH_SHARES, key=lambda rough: abs(rough - abs(one.change)))]
+    if one.change > 0:
+        return _("About %(share)s more than this slot usually has") % {"share": share}
+    return _("About %(share)s less than this slot usually has") % {"share": share}
 
 
 @register.filter

@@ -113,6 +113,23 @@ UNDER_HEADER = (
     *TERMS_HEADER,
 )
 
+BASELINE_HEADER = (
+    "airing_id",
+    "verdict",
+    "average_audience",
+    "comparable_diffusions",
+    "partly_observed_diffusions",
+    "usual_average_audience",
+    "usual_spread",
+    "usual_least",
+    "usual_most",
+    "change_share",
+    "as_far_diffusions",
+    "chance_share",
+    "is_provisional",
+    "is_lower_bound",
+    *TERMS_HEADER,
+)
 
 ON_DEMAND_HEADER = (
     "airing_id",
@@ -308,12 +325,41 @@ def _under_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[str]
     return UNDER_HEADER, _under((*report.sounds, *report.tracks), report, minimum)
 
 
+def _baseline_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[str], Iterator[Row]]:
+    return BASELINE_HEADER, _baseline(report, minimum)
+
+
 def _on_demand_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[str], Iterator[Row]]:
     return ON_DEMAND_HEADER, _on_demand(diffusion_hiding(report, minimum), minimum)
 
 
 def _revisions_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[str], Iterator[Row]]:
     return REVISIONS_HEADER, _revisions(diffusion_hiding(report, minimum), minimum)
+
+
+def _baseline(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
+    """One row, or none where the diffusion is compared with nothing."""
+    one = report.baseline
+    if one is not None:
+        yield (
+            report.line.airing_id,
+            one.verdict.value,
+            one.average,
+            one.comparable,
+            one.partly_observed,
+            one.median,
+            one.spread,
+            one.least,
+            one.most,
+            one.change,
+            one.as_far,
+            one.chance,
+            one.is_provisional,
+            one.is_lower_bound,
+            report.rule_set,
+            report.zone,
+            minimum,
+        )
 
 
 def _revisions(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
@@ -402,6 +448,7 @@ DIFFUSION_TABLES: dict[str, Callable[[DiffusionAudience, int], tuple[Sequence[st
     "figures": _figures_table,
     "minutes": _minutes_table,
     "on-air": _under_table,
+    "baseline": _baseline_table,
     "on-demand": _on_demand_table,
     "revisions": _revisions_table,
 }

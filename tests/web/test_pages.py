@@ -324,22 +324,6 @@ class TestDiffusion:
         station.compute(airing.started, NOW)
         assert report_of(airing).gaps == ()
 
-    def test_it_is_compared_with_the_median_of_those_before_it(self, station):
-        airings = stations.weekly(station, 5, 12)
-        comparison = report_of(airings[0]).comparison
-        assert (comparison.diffusions, comparison.median) == (8, 6.5)  # 3 to 10 listeners
-        assert comparison.change == pytest.approx(2 / 6.5 - 1)
-        assert report_of(airings[9]).comparison is None  # only two before it
-
-    def test_first_runs_are_compared_with_first_runs_and_repeats_with_repeats(self, station):
-        airings = stations.weekly(station, 5, 12)
-        Airing.objects.filter(pk__in=[one.pk for one in airings[1::2]]).update(initial_id=1)
-        comparison = report_of(airings[0]).comparison
-        assert comparison.diffusions == 5
-        assert comparison.median == 8.0  # 4, 6, 8, 10 and 12 listeners
-        repeat = Airing.objects.get(pk=airings[1].pk)
-        assert report_of(repeat).comparison.diffusions == 5
-
     def test_a_new_version_says_what_it_replaced(self, station, staff):
         (airing,) = stations.weekly(station, 5, 1)
         assert report_of(airing).revisions == ()
