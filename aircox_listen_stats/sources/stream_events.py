@@ -141,7 +141,8 @@ def decode(body: bytes) -> list[Event | tuple[BadField, bytes]]:
     try:
         return list(_events.decode(body))
     except msgspec.ValidationError:
-        pass  # one of them, or all
+        # One of them, or all; what stands behind it was not looked at yet.
+        body = body.decode("utf-8", "replace").encode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         body = _mended(body)
     try:

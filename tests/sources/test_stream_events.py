@@ -222,3 +222,14 @@ def test_the_path_that_is_made_of_a_stream_leads_back_to_it() -> None:
         assert part is not None
         assert tested.path_of(part.stream, part.rendition, part.number) == event.path
     assert tested.path_of("gone", "", None) == ""
+
+
+def test_what_is_no_unicode_may_stand_beside_what_is_no_event() -> None:
+    """The list is then read event by event, and none of them may bring the others down."""
+    whole = json.dumps({**BATCH[0], "user_agent": "?"}).encode().replace(b"?", b"\xef")
+    first, second, third = decode(b'[7,"\xef",' + whole + b"]")
+    for refused in (first, second):
+        assert isinstance(refused, tuple)
+        json.loads(refused[1])
+    assert not isinstance(third, tuple)
+    assert third.user_agent == "\N{REPLACEMENT CHARACTER}"
