@@ -28,9 +28,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -92,12 +92,26 @@ def _part(part: str, *, quick: bool) -> int:
 # Beside DuckDB -----------------------------------------------------------------------------------
 
 
+class Seconds(NamedTuple):
+    """What a piece of work took: of time, of all processors, and of these in code of its own ("user").
+
+    Waiting for others is in the first only, fetching fresh memory not in the last.
+    """
+
+    passed: float
+    busy: float
+    own: float
+
+    def and_then(self, other: Seconds) -> Seconds:
+        return Seconds(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ours:
-    """Seconds of one call on fresh columns, and what it gave."""
+    """What one call on fresh columns took, and what it gave."""
 
-    whole: float
-    without_distinct: float
+    whole: Seconds
+    without_distinct: Seconds
     found: AudienceColumns
 
 
@@ -110,7 +124,7 @@ def beside_the_peer(sessions: int, *, quick: bool) -> int:
         rounds = ROUNDS if name == "tracks" and not quick else 1
         sums, distinct = database.faster(name, SUMS), database.faster(name, DISTINCT)
         ours: list[Ours] = []
-        theirs: list[tuple[float, float]] = []
+        theirs: list[tuple[Seconds, Seconds]] = []
         for _ in range(rounds):
             ours += [_ours(made, airings) for _ in range(OURS_IN_A_ROUND)]
             seconds_of_sums, told = _timed(lambda sums=sums: database.rows(sums))
@@ -118,10 +132,10 @@ def beside_the_peer(sessions: int, *, quick: bool) -> int:
             _check(ours[-1].found, sums, told, counted)
             theirs.append((seconds_of_sums, seconds_of_distinct))
         print(f"{sessions:,} sessions over {len(airings[0]):,} {name}, the same in every number")
-        without = _tell("ours, all but the distinct listeners", [one.without_distinct for one in ours])
-        whole = _tell("ours, all columns", [one.whole for one in ours])
-        sums_median = _tell("DuckDB, sessions and listening", [one for one, _ in theirs])
-        distinct_median = _tell("DuckDB, distinct listeners", [other for _, other in theirs])
+        without = _tell_both("ours, all but the distinct listeners", [one.without_distinct for one in ours])
+        whole = _tell_both("ours, all columns", [one.whole for one in ours])
+        sums_median = _tell_both("DuckDB, sessions and listening", [one for one, _ in theirs])
+        distinct_median = _tell_both("DuckDB, distinct listeners", [other for _, other in theirs])
         if name == "tracks":
             must = (QUICK_MUST, QUICK_MUST) if quick else (MUST_SUMS, MUST_DISTINCT)
             missed += line("correlate_duckdb_sums_over_ours", sums_median / without, must=must[0], goal=GOAL_SUMS)
@@ -133,20 +147,12 @@ def beside_the_peer(sessions: int, *, quick: bool) -> int:
 
 def _ours(made: Year, airings: tuple[Ints, Ints]) -> Ours:
     """Both ways on columns of which nothing is known yet."""
-    without = _without_distinct(made, airings, lambda work: _timed(work)[0])
-    whole, found = _timed(lambda: audience(made.listening(), *airings))
-    return Ours(whole=whole, without_distinct=without, found=found)
-
-
-def _without_distinct(made: Year, airings: tuple[Ints, Ints], measured: Callable[[Callable[[], Any]], float]) -> float:
-    """What all the columns cost but who is who.
-
-    That is made apart from the rest; what an airing then asks of it stays in the cost of the rest.
-    """
     listening = made.listening()
-    before = measured(lambda: listening.axis)
-    listening.distinct  # noqa: B018 - made when first asked for
-    return before + measured(lambda: audience(listening, *airings))
+    axis, _ = _timed(lambda: listening.axis)
+    listening.distinct  # noqa: B018 - made apart; what an airing then asks of it stays in the time of the rest
+    rest, _ = _timed(lambda: audience(listening, *airings))
+    whole, found = _timed(lambda: audience(made.listening(), *airings))
+    return Ours(whole=whole, without_distinct=axis.and_then(rest), found=found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +203,7 @@ class Peer:
                 sql=sql.format(airings=f"{airings}_{unit_ms}", sessions=f"sessions_{unit_ms}"), unit_ms=unit_ms
             )
             seconds, _ = _timed(lambda query=query: self.rows(query))
-            found.append((seconds, unit_ms, query))
+            found.append((seconds.passed, unit_ms, query))
         return min(found)[2]
 
     def rows(self, query: Query) -> dict[str, Any]:
@@ -228,9 +234,10 @@ def alone(sessions: int, *, quick: bool) -> int:
     rest: list[float] = []
     whole: list[float] = []
     for _ in range(ROUNDS * OURS_IN_A_ROUND):
-        sorts.append(_cpu(lambda: np.sort(made.started_ms)))
-        rest.append(_without_distinct(made, made.tracks, _cpu))
-        whole.append(_cpu(lambda: audience(made.listening(), *made.tracks)))
+        sorts.append(_timed(lambda: np.sort(made.started_ms))[0].own)
+        one = _ours(made, made.tracks)
+        rest.append(one.without_distinct.own)
+        whole.append(one.whole.own)
     print(f"{sessions:,} sessions over {len(made.tracks[0]):,} tracks, user CPU")
     floor = _tell("a sort of the starts", sorts)
     without = _tell("ours, all but the distinct listeners", rest)
@@ -238,7 +245,7 @@ def alone(sessions: int, *, quick: bool) -> int:
     in_milliseconds = year(sessions, unit_ms=1)
     _tell(
         "ours, all columns, instants in milliseconds",
-        [_cpu(lambda: audience(in_milliseconds.listening(), *made.tracks)) for _ in range(OURS_IN_A_ROUND)],
+        [_ours(in_milliseconds, made.tracks).whole.own for _ in range(OURS_IN_A_ROUND)],
     )
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     most = QUICK_MOST_SORTS if quick else MOST_SORTS
@@ -247,21 +254,13 @@ def alone(sessions: int, *, quick: bool) -> int:
     return missed + line(name, gigabytes, must=MOST_GIGABYTES, goal=GOAL_GIGABYTES, less_is_better=True)
 
 
-def _cpu(work: Callable[[], object]) -> float:
-    """Seconds of the processor in our own code: waiting for others and for fresh memory is left out."""
-    gc.collect()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-    work()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
-
-
 # From the database -------------------------------------------------------------------------------
 
 
 def from_the_database(kind: str, sessions: int) -> int:
     """0; tells how long it takes from rows to figures."""
     from aircox_listen_stats.models import Stream
-    from aircox_listen_stats.pipeline import rollup
+    from aircox_listen_stats.pipeline.heard import heard
     from benchmarks.population import populate
 
     made = populate(sessions=sessions, per_day=sessions // DAYS)
@@ -269,35 +268,43 @@ def from_the_database(kind: str, sessions: int) -> int:
     shift = made.started_ms - int(tracks[0][0])
     starts, ends = tracks[0] + shift, tracks[1] + shift
     streams = list(Stream.objects.all())
-    reading: list[float] = []
-    computing: list[float] = []
+    reading: list[Seconds] = []
+    computing: list[Seconds] = []
     for _ in range(READS):
-        seconds, heard = _timed(lambda: rollup.heard(streams, made.started_ms, made.ended_ms))
+        seconds, rows = _timed(lambda: heard(streams, made.started_ms, made.ended_ms))
         reading.append(seconds)
-        seconds, found = _timed(lambda heard=heard: audience(heard.listening, starts, ends))
+        seconds, found = _timed(lambda rows=rows: audience(rows.listening, starts, ends))
         computing.append(seconds)
         assert found.listening_ms.sum() > 0
     print(f"{kind}: a year of {made.sessions:,} sessions over {len(starts):,} tracks, from the rows on")
-    read = _tell("reading the rows", reading)
-    computed = _tell("all columns", computing)
+    read = _tell_both("reading the rows", reading)
+    computed = _tell_both("all columns", computing)
     seconds = read + computed
     print(f"  together {seconds:.3f} s, {read / seconds:.0%} of it reading")
     return 0
 
 
-def _tell(name: str, seconds: list[float]) -> float:
+def _tell(name: str, seconds: Sequence[float]) -> float:
     """The median, after saying it."""
     median = statistics.median(seconds)
     print(f"  {name}: median {median:.3f} s, min {min(seconds):.3f}, max {max(seconds):.3f} ({len(seconds)} times)")
     return median
 
 
-def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds, and what it gave."""
+def _tell_both(name: str, taken: Sequence[Seconds]) -> float:
+    """The median of the time that passed, after saying it and what the processors worked."""
+    busy = statistics.median(one.busy for one in taken)
+    return _tell(f"{name} ({busy:.3f} s of processors)", [one.passed for one in taken])
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Seconds, Any]:
+    """What the work took, and what it gave."""
     gc.collect()
-    began = time.perf_counter()
+    before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     made = work()
-    return time.perf_counter() - began, made
+    passed, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
+    own, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+    return Seconds(passed, own + system, own), made
 
 
 if __name__ == "__main__":

@@ -32,6 +32,12 @@ _CHUNK_ROWS = 1 << 17
 
 _LAST_PLACE = (1 << HALF_BITS) - 1
 
+_BLOCK_BITS = 15
+_MOST_IN_A_BLOCK = 1 << _BLOCK_BITS
+"""``BLOCK_ROWS`` is no more."""
+_COUNTING_DOWN = np.arange(_MOST_IN_A_BLOCK - 1, -1, -1, dtype=np.uint32)
+"""So that of equal rises the first one in a block is the highest."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
@@ -159,49 +165,80 @@ class Sweep:
         """After so many events each: how many listen, the sum of the units, and the best from mark to mark."""
         running, moved, best = np.zeros((3, len(marks)), dtype=np.int64)
         number, done = int(marks[0]) // BLOCK_ROWS if len(marks) else 0, 0
-        before = self.carried[number] if number else np.zeros(2, dtype=np.int64)
+        listen, sum_before = self.carried[number].tolist() if number else (0, 0)
         while done < len(marks):
             first = number * BLOCK_ROWS
             stop = min(first + BLOCK_ROWS, len(self.events))
-            is_last = stop == len(self.events)
-            reached = len(marks) if is_last else int(np.searchsorted(marks, stop))
+            reached = len(marks) if stop == len(self.events) else int(np.searchsorted(marks, stop))
             here = marks[done:reached] - first
-            after = np.empty((2, stop - first + 1), dtype=np.int64)
-            after[:, 0] = before
-            after[0, 1:], after[1, 1:] = _steps(self.events[first:stop])
-            np.cumsum(after[0], out=after[0])
-            np.cumsum(after[1], out=after[1])
-            running[done:reached], moved[done:reached] = after[0, here], after[1, here]
+            block = _Block.of(self.events[first:stop], here)
+            running[done:reached] = listen + block.rises[here]
+            sums = sum_before + np.cumsum(block.sums)
+            moved[done:reached] = sums[:-1]
             if with_peaks:
-                packed = after[0, 1:] << HALF_BITS
-                packed |= np.arange(_LAST_PLACE - first, _LAST_PLACE - stop, -1)
-                _keep_best(best, packed, here, done)
-            number, before, done = number + 1, after[:, -1], reached
+                found = block.best(listen, first)
+                best[done:reached] = found[1:]
+                best[done - 1] = max(best[done - 1], found[0])  # of the mark before the block; before all, of none
+            listen, sum_before = listen + int(block.rises[-1]), int(sums[-1])
+            number, done = number + 1, reached
             if not with_peaks and done < len(marks) and marks[done] // BLOCK_ROWS > number:
                 number = int(marks[done]) // BLOCK_ROWS
-                before = self.carried[number]
+                listen, sum_before = self.carried[number].tolist()
         return running, moved, best
 
 
-def _steps(events: npt.NDArray[np.unsignedinteger[Any]]) -> tuple[Ints, Ints]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Block:
+    """A block of events, in stretches: up to the first mark, then from mark to mark and to its end.
+
+    ``rises`` has one element more than there are events: by how many more
+    listen than before the block. ``sums`` are those of the units, with signs.
+    """
+
+    rises: npt.NDArray[np.int32]
+    sums: Ints
+    lasting: Ints  # the stretches that hold an event
+    begins: Ints  # where they begin
+
+    @classmethod
+    def of(cls, events: npt.NDArray[np.unsignedinteger[Any]], marks: Ints) -> _Block:
+        step, moved = _steps(events)
+        rises = np.zeros(len(events) + 1, dtype=np.int32)
+        np.cumsum(step, out=rises[1:])
+        bounds = np.empty(len(marks) + 2, dtype=np.int64)
+        bounds[0], bounds[1:-1], bounds[-1] = 0, marks, len(events)
+        lasting = np.flatnonzero(bounds[1:] > bounds[:-1])
+        begins = bounds[lasting]
+        sums = np.zeros(len(marks) + 1, dtype=np.int64)
+        if len(begins):
+            sums[lasting] = np.add.reduceat(moved, begins)
+        return cls(rises=rises, sums=sums, lasting=lasting, begins=begins)
+
+    def best(self, listen: int, first: int) -> Ints:
+        """Of each stretch, as in ``Tally.best``, where ``listen`` listen before the block, from event ``first`` on.
+
+        No more than a block can come or go in it, so that the rise and the place in the block share 32 bits.
+        """
+        found = np.zeros(len(self.sums), dtype=np.int64)
+        if len(self.begins):
+            packed = (self.rises[1:] + _MOST_IN_A_BLOCK).view(np.uint32)
+            packed <<= _BLOCK_BITS
+            packed |= _COUNTING_DOWN[: len(packed)]
+            highest = np.maximum.reduceat(packed, self.begins).astype(np.int64)
+            listeners = (highest >> _BLOCK_BITS) + (listen - _MOST_IN_A_BLOCK)
+            places = first + _MOST_IN_A_BLOCK - 1 - (highest & (_MOST_IN_A_BLOCK - 1))
+            found[self.lasting] = (listeners << HALF_BITS) | (_LAST_PLACE - places)
+        return found
+
+
+def _steps(events: npt.NDArray[np.unsignedinteger[Any]]) -> tuple[npt.NDArray[np.int32], Ints]:
     """Of each event, 1 for a tune-in and -1 for a tune-out, and its unit times that."""
-    step = (events & 1).astype(np.int64)
+    step = (events & 1).astype(np.int32)
     step <<= 1
     step -= 1
     moved = (events >> 1).astype(np.int64)
     moved *= step
     return step, moved
-
-
-def _keep_best(best: Ints, packed: Ints, here: Ints, done: int) -> None:
-    """Nothing; ``best`` of the marks ``done`` and on, that stand ``here`` in a block, is raised by what it holds."""
-    leading = int(here[0]) if len(here) else len(packed)
-    if done and leading:
-        best[done - 1] = max(best[done - 1], packed[:leading].max())
-    stops = np.append(here[1:], len(packed)) if len(here) else here
-    lasting = np.flatnonzero(stops > here)
-    if len(lasting):
-        best[done + lasting] = np.maximum.reduceat(packed, here[lasting])
 
 
 # Intervals within others -------------------------------------------------------------------------
