@@ -33,7 +33,7 @@ from zoneinfo import ZoneInfo
 from ..errors import MalformedRecord
 from ..kernel.types import MS, Address
 
-__all__ = ["Flags", "Listener", "PolledDay", "read_day"]
+__all__ = ["SHARED", "Flags", "Listener", "PolledDay", "read_day", "write_day"]
 
 COLUMNS = ["ip", "location", "connected_time", "valid"]
 
@@ -76,6 +76,7 @@ class Listener:
 
     address: Address
     is_shared: bool
+    location: str = ""
     sessions: tuple[tuple[int, int], ...]
 
     @property
@@ -140,6 +141,30 @@ def read_day(text: str, *, date: dt.date, zone: ZoneInfo) -> PolledDay:
     return PolledDay(listeners=tuple(listeners), counts=dict(counts), wrong_flags=wrong_flags)
 
 
+def write_day(listeners: Sequence[Listener], zone: ZoneInfo) -> Iterator[str]:
+    """The file as its lines, the totals last, every start with its date and its offset in ``zone``.
+
+    ``valid`` and the totals are those of the sessions; :func:`read_day` reads it back.
+    """
+    day = PolledDay(listeners=tuple(listeners))
+    yield ";".join(COLUMNS) + "\n"
+    for one in day.listeners:
+        told = ", ".join(_told(start_ms, end_ms, zone) for start_ms, end_ms in one.sessions)
+        yield f"{one.address.ip};{one.location or SHARED};[{told}];{int(one.is_long)}\n"
+    flags = day.flags
+    yield f"Total Listeners;;;{flags.rows}\n"
+    yield f"Total Long Listeners;;;{flags.long_rows}\n"
+    yield f"Total Short Listeners;;;{flags.short_rows}\n"
+    yield f"Total N/A entries;;;{flags.shared_rows}\n"
+    yield f"Total Sessions;;;{flags.sessions}\n"
+
+
+def _told(start_ms: int, end_ms: int, zone: ZoneInfo) -> str:
+    started = dt.datetime.fromtimestamp(start_ms / MS, tz=zone).isoformat(timespec="milliseconds")
+    seconds, rest_ms = divmod(end_ms - start_ms, MS)
+    return f"['{started}', datetime.timedelta(seconds={seconds}, microseconds={rest_ms * MS})]"
+
+
 def _rows(text: str) -> Iterator[list[str]]:
     text = text.removeprefix("\ufeff")
     separator = ";" if ";" in text.partition("\n")[0] else ","
@@ -156,7 +181,9 @@ def _listener(cells: Sequence[str], days: _Days) -> Listener:
     if not ip.strip():
         raise MalformedRecord("ip", "A row without an address.")
     sessions = days.placed(list(_sessions(told)))
-    return Listener(address=Address(ip=ip), is_shared=location.strip() in (SHARED, ""), sessions=sessions)
+    location = location.strip()
+    is_shared = location in (SHARED, "")
+    return Listener(address=Address(ip=ip), is_shared=is_shared, location=location, sessions=sessions)
 
 
 def _sessions(told: str) -> Iterator[tuple[dt.datetime | dt.time, float]]:
@@ -199,7 +226,7 @@ def _start(told: str) -> dt.datetime | dt.time:
     found = _TIME.fullmatch(told)
     try:
         if found is None:
-            return dt.datetime.fromisoformat(told).replace(tzinfo=None)
+            return dt.datetime.fromisoformat(told)
         hour, minute, second = (int(one) for one in found.groups()[:3])
         return dt.time(hour, minute, second, int((found[4] or "0").ljust(6, "0")))
     except ValueError:
@@ -219,13 +246,20 @@ class _Days:
             raise MalformedRecord("connected_time", "A row without a session.")
         latest, found = self._latest, []
         for number, (start, seconds) in enumerate(told):
-            latest = start if isinstance(start, dt.datetime) else self._after(latest, start)
-            start_ms = round(latest.replace(tzinfo=self._zone).timestamp() * MS)
+            instant, latest = self._place(latest, start)
+            start_ms = round(instant.timestamp() * MS)
             found.append((start_ms, start_ms + round(seconds * MS)))
             if number == 0:
                 first = latest
         self._latest = first
         return tuple(found)
+
+    def _place(self, latest: dt.datetime, start: dt.datetime | dt.time) -> tuple[dt.datetime, dt.datetime]:
+        """The instant, and what the clock on the wall showed."""
+        if isinstance(start, dt.datetime) and start.tzinfo:
+            return start, start.astimezone(self._zone).replace(tzinfo=None)
+        wall = start if isinstance(start, dt.datetime) else self._after(latest, start)
+        return wall.replace(tzinfo=self._zone), wall
 
     def _after(self, latest: dt.datetime, start: dt.time) -> dt.datetime:
         """The first instant at this time of day that is not before ``latest``."""
