@@ -83,7 +83,7 @@ def listener_key(address: Address, secret: bytes) -> int:
     """
     if not secret:
         raise ValueError("The secret is empty; expected random bytes, 32 of them or more.")
-    told = f"{normalise_ip(address.ip)}\0{normalise_agent(address.agent)}".encode("utf-8", "surrogateescape")
+    told = f"{normalise_ip(address.ip)}\0{normalise_agent(address.agent)}".encode("utf-8", "surrogatepass")
     digest = hmac.digest(secret, told, "sha256")
     return int.from_bytes(digest[:8], "big") & _MASK_63
 

@@ -107,3 +107,9 @@ def test_members_of_a_household_differ():
     keys = [household_key(key, lane) for key in range(50) for lane in range(20)]
     assert len(set(keys)) == len(keys)
     assert all(0 <= key < 2**63 for key in keys)
+
+
+def test_half_a_character_in_an_address_loses_no_listener() -> None:
+    """JSON may hold one (``\\ud800``); it must not fail the whole poll."""
+    keys = {listener_key(Address(ip=f"192.0.2.1{half}"), b"x") for half in ("", "\ud800", "\udc80", "\udfff")}
+    assert len(keys) == 4
