@@ -21,6 +21,7 @@ from .flow import MinuteFlow, minute_flow
 from .observed import Gap
 from .on_demand import RecordingLine
 from .program import DiffusionLine, read_line
+from .tune_out import TuneOut, tune_outs
 
 LONGEST_ITEM_MS = 24 * 3_600_000
 """A sound or track that began longer before is not under the diffusion: a bound that the index can use."""
@@ -119,6 +120,7 @@ class DiffusionAudience:
     gaps: tuple[Gap, ...]
     tracks: tuple[UnderLine, ...]
     sounds: tuple[UnderLine, ...]
+    tune_outs: tuple[TuneOut, ...]
     on_demand: tuple[RecordingLine, ...]
     baseline: Baseline | None
     earlier: Neighbour | None
@@ -133,6 +135,11 @@ class DiffusionAudience:
         """Where the curve of what is on air ends and the future begins; None once all of it has been."""
         until = self.line.started + len(self.curve) * MINUTE
         return until if self.line.is_running and until < self.line.ended else None
+
+    @property
+    def standing_out(self) -> tuple[TuneOut, ...]:
+        """The tracks of which it is sure that more tuned out than in the rest."""
+        return tuple(one for one in self.tune_outs if one.stands_out)
 
     @property
     def retained_at_end(self) -> float | None:
@@ -168,6 +175,7 @@ def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, no
     curve = _without_gaps(curve, gaps, airing.started)
     flow = line.figures and minute_flow(streams, started_ms, ended_ms, rules, met=line.figures.sessions or 0)
     under = _under(airing, rules.name)
+    tracks = tuple(one for one in under if one.layer == Layer.TRACK)
     return DiffusionAudience(
         line=line,
         station_id=airing.station_id,
@@ -182,8 +190,9 @@ def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, no
         retention=tuple(count / retained[0] for count in retained) if retained and retained[0] else (),
         flow=flow and flow.unknown_with(curve),
         gaps=gaps,
-        tracks=tuple(one for one in under if one.layer == Layer.TRACK),
+        tracks=tracks,
         sounds=tuple(one for one in under if one.layer == Layer.SOUND),
+        tune_outs=() if airing.is_running else tuple(tune_outs(tracks, airing.started, airing.ended, line.figures)),
         on_demand=on_demand.of_episode(airing.episode_id),
         baseline=slot_baseline(airing, line.figures, rules.name, settings.zone),
         earlier=_neighbour(_others(airing).filter(started__lt=airing.started).order_by("-started", "-id")),

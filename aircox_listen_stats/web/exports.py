@@ -25,6 +25,7 @@ from ..reports.programs import ProgramLine, ProgramList
 from ..reports.query import ReportQuery
 from ..reports.societies import SOCIETIES
 from ..reports.tables import Row, Table
+from ..reports.tune_out import TuneOut
 from .asking import Asked
 
 _Report = TypeVar("_Report")
@@ -110,6 +111,8 @@ UNDER_HEADER = (
     "start_basis",
     "end_basis",
     *FIGURE_HEADER,
+    "tuned_out_expected",
+    "tuned_out_chance_share",
     *TERMS_HEADER,
 )
 
@@ -243,9 +246,15 @@ def diffusion_hiding(report: DiffusionAudience, minimum: int) -> DiffusionAudien
         flow=flow,
         tracks=tuple(_hiding(line, minimum) for line in report.tracks),
         sounds=tuple(_hiding(line, minimum) for line in report.sounds),
+        tune_outs=_tune_outs_shown(report, minimum),
         on_demand=tuple(line.hiding_below(minimum) for line in report.on_demand),
         revisions=tuple(one.hiding_below(minimum) for one in report.revisions),
     )
+
+
+def _tune_outs_shown(report: DiffusionAudience, minimum: int) -> tuple[TuneOut, ...]:
+    """Without those whose few who left could point at somebody."""
+    return tuple(one for one in report.tune_outs if not is_hidden(one.left, minimum))
 
 
 def _hiding(line: _Report, minimum: int) -> _Report:
@@ -425,6 +434,7 @@ def _minutes(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
 
 def _under(lines: Sequence[UnderLine], report: DiffusionAudience, minimum: int) -> Iterator[Row]:
     local = zoneinfo.ZoneInfo(report.zone)
+    judged = {one.airing_id: (one.expected, one.chance) for one in _tune_outs_shown(report, minimum)}
     for line in sorted(lines, key=lambda line: (line.started, line.airing_id)):
         yield (
             line.airing_id,
@@ -438,6 +448,7 @@ def _under(lines: Sequence[UnderLine], report: DiffusionAudience, minimum: int) 
             line.start_basis,
             line.end_basis,
             *_figures(line.figures, local, minimum),
+            *judged.get(line.airing_id, (None, None)),
             report.rule_set,
             report.zone,
             minimum,
