@@ -72,7 +72,7 @@ class Axis:
 
 
 def _differ_by_seconds(values: Ints, base: int) -> bool:
-    """Whether all lie whole seconds from ``base``; the first few settle it for live sources."""
+    """Whether all lie whole seconds from ``base``; the first block settles it for live sources."""
     for rows in blocks(len(values)):
         moved = values[rows] - base
         if (moved // SECOND_MS * SECOND_MS != moved).any():
@@ -106,8 +106,7 @@ class Tally:
 class Sweep:
     """Tune-ins and tune-outs in the order of time, a tune-out before a tune-in of the same instant.
 
-    ``events`` are packed ``unit << 1 | is_tune_in``, in 32 bits where they
-    fit.
+    ``events`` are packed ``unit << 1 | is_tune_in``, in 32 bits where they fit.
     """
 
     axis: Axis
@@ -178,7 +177,8 @@ class Sweep:
             if with_peaks:
                 found = block.best(listen, first)
                 best[done:reached] = found[1:]
-                best[done - 1] = max(best[done - 1], found[0])  # of the mark before the block; before all, of none
+                if done:  # what comes before the block's first mark belongs to the mark before
+                    best[done - 1] = max(best[done - 1], found[0])
             listen, sum_before = listen + int(block.rises[-1]), int(sums[-1])
             number, done = number + 1, reached
             if not with_peaks and done < len(marks) and marks[done] // BLOCK_ROWS > number:
