@@ -10,12 +10,16 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from .fields import to_ms
 from .models import Airing, LabelChange, ProgramAccess, Ruling, Session, SourceState, Stream
-from .pipeline import labels
+from .pipeline import causes, labels
+from .pipeline.preview import DAYS, Preview, preview
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):
@@ -128,7 +132,42 @@ class RulingAdmin(admin.ModelAdmin):
     list_filter = ["exclusion", "told_rule"]
     ordering = ["-pk"]
     inlines = [LabelChangeInline]
-    actions = ["revoke"]
+    actions = ["preview_revocation", "revoke"]
+    add_form_template = "aircox_listen_stats/admin_ruling_add.html"
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        """The form; asked for a preview, what the ruling would change, and the ruling to be made from there."""
+        if "_preview" in request.POST and self.has_add_permission(request):
+            form = self.get_form(request)(request.POST)
+            if form.is_valid():
+                # Names of widgets, not of fields: an instant is asked for in two.
+                hidden = [(name, value) for name, value in request.POST.items() if not name.startswith(("_", "csrf"))]
+                return self._show_preview(
+                    request, [preview(form.instance, now_ms=_now_ms())], [*hidden, ("_save", "1")]
+                )
+        return super().add_view(request, form_url, extra_context)
+
+    @admin.action(description=_("Show what revoking the chosen rulings would change"), permissions=["rule"])
+    def preview_revocation(self, request: HttpRequest, chosen: QuerySet[Ruling]) -> HttpResponse:
+        """Each of them by itself; revoked from there, for the reason that was typed beside the action."""
+        rulings = list(chosen.filter(only_source="", revoked=None))
+        hidden = [("action", "revoke"), ("reason", request.POST.get("reason", ""))]
+        hidden += [("_selected_action", str(one.pk)) for one in rulings]
+        would = [preview(one, is_revoked=True, now_ms=_now_ms()) for one in rulings]
+        return self._show_preview(request, would, hidden)
+
+    def _show_preview(
+        self, request: HttpRequest, previews: list[Preview], hidden: list[tuple[str, str]]
+    ) -> TemplateResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.model._meta,
+            "title": _("What would change"),
+            "previews": previews,
+            "days": DAYS,
+            "hidden": hidden,
+        }
+        return TemplateResponse(request, "aircox_listen_stats/admin_ruling_preview.html", context)
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> list[Any]:
         return super().get_inlines(request, obj) if obj else []
@@ -150,7 +189,7 @@ class RulingAdmin(admin.ModelAdmin):
         obj.made_by = request.user.get_username()
         trail = labels.store(obj)
         # A day of a stream in each transaction: not in the one of this page.
-        transaction.on_commit(partial(labels.lay, obj, trail))
+        transaction.on_commit(partial(_lay, request, obj, trail))
 
     @admin.action(description=_("Revoke the chosen rulings"), permissions=["rule"])
     def revoke(self, request: HttpRequest, chosen: QuerySet[Ruling]) -> None:
@@ -163,11 +202,21 @@ class RulingAdmin(admin.ModelAdmin):
             except labels.RulingRefused as error:
                 self.message_user(request, str(error), messages.ERROR)
                 continue
-            transaction.on_commit(partial(labels.lay, ruling, trail))
+            transaction.on_commit(partial(_lay, request, ruling, trail))
             self.message_user(request, _("Ruling %(number)d is revoked.") % {"number": ruling.pk})
 
     def has_rule_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("aircox_listen_stats.add_ruling")
+
+
+def _lay(request: HttpRequest, ruling: Ruling, trail: LabelChange) -> None:
+    """Labels the sessions; the notes of the figures that follow name who asked for it."""
+    with causes.acting_as(request.user.get_username()):
+        labels.lay(ruling, trail)
+
+
+def _now_ms() -> int:
+    return to_ms(timezone.now())
 
 
 @admin.register(SourceState)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from ..querysets import FOUR_HOURS_MS
 from . import rows
 from .lateness import knows_who_is_there
 
-__all__ = ["Heard", "covered", "heard", "heard_until", "together"]
+__all__ = ["Heard", "covered", "heard", "heard_otherwise", "heard_until", "together"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -68,8 +68,28 @@ def heard(streams: Sequence[Stream], begin_ms: int, end_ms: int, *, amounts: boo
     With ``amounts`` the listening also tells what was sent: bytes, and the sound of segments.
     """
     columns = (*_COLUMNS, *_AMOUNTS) if amounts else _COLUMNS
+    return _heard(streams, begin_ms, end_ms, columns, _COUNTED)[0]
+
+
+def heard_otherwise(streams: Sequence[Stream], begin_ms: int, end_ms: int, relabelled: Collection[int]) -> Heard:
+    """What would be heard if these sessions, by id, counted where they do not, and did not where they do."""
+    found, [ids, counts] = _heard(streams, begin_ms, end_ms, (*_COLUMNS, *_LABELS), _ALL)
+    mask = (counts != 0) ^ np.isin(ids, list(relabelled))
+    listening = found.listening.only(mask)
+    open_starts = listening.started_ms[listening.is_open]
+    return Heard(
+        listening=listening,
+        played_ms=found.played_ms[mask],
+        open_since_ms=int(open_starts.min()) if len(open_starts) else None,
+    )
+
+
+def _heard(
+    streams: Sequence[Stream], begin_ms: int, end_ms: int, columns: Sequence[str], which: str
+) -> tuple[Heard, list[Ints]]:
+    """What was heard, and beside it the columns after those of ``_COLUMNS``."""
     found = [
-        _later(_sessions(ids, begin_ms + delay_ms, end_ms + delay_ms, columns), -delay_ms)
+        _later(_sessions(ids, begin_ms + delay_ms, end_ms + delay_ms, columns, which), -delay_ms)
         for delay_ms, ids in _by_delay(streams).items()
     ]
     whole = np.concatenate([some.whole for some in found])
@@ -80,8 +100,8 @@ def heard(streams: Sequence[Stream], begin_ms: int, end_ms: int, *, amounts: boo
     )
     open_mask = is_open != 0
     part_starts, part_ends, part_session = _parts(started, ended, len(whole), split)
-    bytes_sent, delivered_ms = sent or (None, None)
-    return Heard(
+    bytes_sent, delivered_ms = sent if columns[len(_COLUMNS) :] == _AMOUNTS else (None, None)
+    made = Heard(
         listening=Listening(
             part_started_ms=part_starts,
             part_ended_ms=part_ends,
@@ -96,6 +116,7 @@ def heard(streams: Sequence[Stream], begin_ms: int, end_ms: int, *, amounts: boo
         played_ms=played,
         open_since_ms=int(started[open_mask].min()) if open_mask.any() else None,
     )
+    return made, sent
 
 
 def together(some: Sequence[Heard]) -> Heard:
@@ -112,6 +133,10 @@ _COLUMNS = ("started", "ended", "played_ms", "listener", "CAST(is_open AS INTEGE
 
 _AMOUNTS = ("COALESCE(bytes_sent, -1)", "COALESCE(delivered_ms, -1)")
 """-1 where a source does not tell."""
+
+_LABELS = ("id", "CASE WHEN exclusion = '' THEN 1 ELSE 0 END")
+_COUNTED, _ALL = " AND exclusion = ''", ""
+"""Which sessions are read."""
 
 
 class _Sessions(NamedTuple):
@@ -130,7 +155,7 @@ def _later(some: _Sessions, delay_ms: int) -> _Sessions:
     return some
 
 
-def _sessions(stream_ids: Sequence[int], begin_ms: int, end_ms: int, columns: Sequence[str]) -> _Sessions:
+def _sessions(stream_ids: Sequence[int], begin_ms: int, end_ms: int, columns: Sequence[str], which: str) -> _Sessions:
     """Sessions that meet ``[begin_ms, end_ms)`` and every open one that began before its end.
 
     Closed ones of up to four hours ended at most so long after the window
@@ -140,10 +165,7 @@ def _sessions(stream_ids: Sequence[int], begin_ms: int, end_ms: int, columns: Se
     """
     marks = ",".join(["%s"] * len(stream_ids))
     named = ", ".join(f"{column} AS c{place}" for place, column in enumerate(columns))
-    select = (
-        f"SELECT {named}, parts FROM {rows.table(Session)}"
-        f" WHERE stream_id IN ({marks}) AND exclusion = '' AND +started < %s"
-    )
+    select = f"SELECT {named}, parts FROM {rows.table(Session)} WHERE stream_id IN ({marks}){which} AND +started < %s"
     met = (
         f"{select} AND ended > %s AND ended < %s AND NOT is_open AND NOT is_long"
         f" UNION ALL {select} AND ended > %s AND is_long AND NOT is_open"

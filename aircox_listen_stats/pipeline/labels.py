@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import transaction
@@ -41,6 +41,7 @@ __all__ = [
     "revoke",
     "store",
     "store_revocation",
+    "would_change",
 ]
 
 DAY_MS = 24 * 3600 * 1000
@@ -145,6 +146,18 @@ def met(ruling: Ruling) -> int:
     """How many stored sessions the ruling is about."""
     one = of_kernel(ruling)
     return sum(one.meets(_facts(row)) for some in _slices(ruling) for row in _read(some))
+
+
+def would_change(ruling: Ruling, *, is_revoked: bool = False) -> dict[int, Window]:
+    """The sessions, by id, that would count or no longer count if ``ruling`` stood or were revoked; their windows."""
+    standing = [of_kernel(row) for row in Ruling.objects.all()]
+    if is_revoked:
+        standing = [replace(one, is_revoked=one.is_revoked or one.number == ruling.pk) for one in standing]
+    else:
+        newest = 1 + max((one.number for one in standing), default=0)
+        standing.append(replace(of_kernel(ruling), number=newest))
+    rulings = Rulings(standing)
+    return {one.id: one.window for some in _slices(ruling) for one in _changed(some, rulings) if one.counts_otherwise}
 
 
 def refuse_senseless(ruling: Ruling) -> None:

@@ -20,7 +20,7 @@ from ..kernel.types import Layer, RuleSet, Why
 from ..models import Airing, Audience, Stream
 from . import causes, lease, retention, rows
 from .causes import Cause
-from .heard import Heard, covered, heard, heard_until
+from .heard import Heard, covered, heard, heard_otherwise, heard_until
 from .lateness import late_ms
 
 Ints = npt.NDArray[np.int64]
@@ -128,6 +128,34 @@ def refresh(
     computed = _compute(airings, found, shares, asked, now_ms - late_ms(streams), now_ms)
     own = [] if why is None else [Cause(why, causes.who())]
     return _write(computed, _Causes(station_id, {one.id: one for one in airings}, own), now_ms)
+
+
+def would_be(
+    station_id: int, started_ms: int, ended_ms: int, *, relabelled: Collection[int], now_ms: int
+) -> list[tuple[int, dict[str, Any], dict[str, Any]]]:
+    """The diffusions that touch the window whose figures, under the station's own rule-set, would be others.
+
+    They would if these sessions, by id, counted where they do not, and did not where they do: each airing's id, its
+    figures now and then. Nothing is written.
+    """
+    streams = list(Stream.objects.of(station_id))
+    until_ms = heard_until(streams, now_ms)
+    airings = _airings(station_id, started_ms, ended_ms, now_ms, until_ms, (Layer.DIFFUSION,))
+    if not airings or not streams:
+        return []
+    starts = np.array([one.started_ms for one in airings], dtype=np.int64)
+    ends = np.array([one.ended_ms for one in airings], dtype=np.int64)
+    shares = covered(streams, starts, ends)
+    rules = conf.get().rules()
+    told = []
+    for ids in ((), relabelled):
+        found = heard_otherwise(streams, int(starts.min()), int(ends.max()), ids)
+        told.append(_figures(airings, [found.listening.only(found.counting(rules))], shares)[0])
+    return [
+        (one.id, dict(zip(FIGURES, now, strict=True)), dict(zip(FIGURES, then, strict=True)))
+        for one, now, then in zip(airings, *told, strict=True)
+        if now != then
+    ]
 
 
 def every_rule_set() -> tuple[str, ...]:

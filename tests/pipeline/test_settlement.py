@@ -23,6 +23,7 @@ from aircox_listen_stats.models import (
     Audience,
     Connection,
     Coverage,
+    LabelChange,
     Ruling,
     Session,
     StaleWindow,
@@ -275,3 +276,51 @@ def _live_through(chance: random.Random) -> int:
         chance.shuffle(there)
         store(poll(second, *there), now_ms=at(second))
     return last
+
+
+# -- exclusions and quarantine
+
+
+def figures_now() -> list[dict[str, Any]]:
+    kept = ("version", "changes", "id")
+    return [{name: value for name, value in row.items() if name not in kept} for row in standing()]
+
+
+@pytest.mark.parametrize("as_", ["staff", "quarantine"])
+def test_what_a_ruling_would_do_is_what_it_does_and_undone_the_very_same_figures_stand(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch, as_: str
+) -> None:
+    """Before and after are told first, to the figure; set aside, then back, nothing is left but the trail."""
+    monkeypatch.setattr("aircox_listen_stats.management.commands._words.now_ms", lambda: LATER)
+    first, second = airing(0, 1800, title="Early"), airing(1800, 3600, title="Late")
+    airing(5400, 7200, title="Untouched")
+    for start, end, app in ((0, 1000, "VLC"), (100, 2000, "Bot"), (500, 1500, "VLC"), (5400, 6000, "VLC")):
+        session(stream, start, end, app=app)
+    rollup.refresh(1, T0, T0 + 3 * HOUR_MS, now_ms=LATER)
+    before = figures_now()
+    ruling = ("--as", as_, "--app", "Bot", "--why", "An address that tunes in all day.")
+    said = label(*ruling, "--dry-run")
+    assert "1 sessions would count or no longer count; the figures of 2 diffusions would change." in said
+    assert f"{first}: listening_ms 3700000 → 2000000, sessions 3 → 2, listeners 3 → 2, peak 3 → 2" in said
+    assert f"{second}: listening_ms 200000 → 0, sessions 1 → 0, listeners 1 → 0, peak 1 → 0" in said
+    assert not Ruling.objects.exists()
+    assert figures_now() == before
+    label(*ruling)
+    compute()
+    after = Audience.objects.get(airing=first)
+    assert (after.listening_ms, after.sessions, after.listeners, after.peak) == (2_000_000, 2, 2, 2)
+    number = Ruling.objects.get().pk
+    assert Session.objects.get(app="Bot").exclusion == as_
+    said = label("--undo", str(number), "--dry-run", "--why", "x")
+    assert f"{first}: listening_ms 2000000 → 3700000, sessions 2 → 3, listeners 2 → 3, peak 2 → 3" in said
+    assert Ruling.objects.get().revoked is None
+    label("--undo", str(number), "--why", "A library's reading room.")
+    compute()
+    assert figures_now() == before
+    assert Audience.objects.get(airing=first).version == 3
+    assert Audience.objects.get(airing__title="Untouched").version == 1
+    trail = LabelChange.objects.order_by("pk").values_list("reason", "is_revocation", "labels")
+    assert list(trail) == [
+        ("An address that tunes in all day.", False, [["", "", as_, f"ruling {number}", 1]]),
+        ("A library's reading room.", True, [[as_, f"ruling {number}", "", "", 1]]),
+    ]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.urls import reverse
 
-from aircox_listen_stats.models import LabelChange, Ruling, Session, StaleWindow, Stream
+from aircox_listen_stats.models import Airing, LabelChange, Ruling, Session, StaleWindow, Stream
 
 pytestmark = pytest.mark.django_db
 
@@ -106,3 +106,37 @@ def test_who_may_only_look_makes_no_ruling(client: Any, session: Session, django
     assert client.get(reverse(RULINGS)).status_code == 200
     answer = client.post(reverse(SESSIONS), {"action": "rule_on_listener", "_selected_action": [session.pk]})
     assert getattr(answer, "url", "").startswith(reverse(ADD)) is False
+
+
+def test_what_would_change_is_shown_before_it_is_done_and_the_notes_name_the_user(
+    admin_client: Any, session: Session, django_capture_on_commit_callbacks: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django.utils.timezone.now", lambda: START + dt.timedelta(hours=5))
+    Airing.objects.create(
+        station_id=1, layer="diffusion", key="diffusion:1", title="Morning", started=START,
+        ended=START + dt.timedelta(hours=1), start_basis="observed", end_basis="observed",
+    )  # fmt: skip
+    fields = {"told_rule": "crawlerdetect", "exclusion": "", "reason": "It is a speaker."}
+    fields |= {"started_0": "2026-11-22", "started_1": "09:00:00"}
+    page = admin_client.post(reverse(ADD), {**fields, "_preview": "1"}).content.decode()
+    assert 'name="started_1" value="09:00:00"' in page
+    assert "1 session would count, or no longer count." in page
+    assert '<th scope="row">Morning' in page
+    assert "<td>Sessions</td><td>0</td><td>1</td>" in page
+    assert 'name="reason" value="It is a speaker."' in page
+    assert not Ruling.objects.exists()
+    send(admin_client, django_capture_on_commit_callbacks, reverse(ADD), {**fields, "_save": "1"})
+    assert StaleWindow.objects.values_list("why", "who").get() == ("label", "admin")
+    number = Ruling.objects.get().pk
+    revocation = {"_selected_action": [number], "reason": "No, a bot."}
+    page = admin_client.post(reverse(RULINGS), {**revocation, "action": "preview_revocation"}).content.decode()
+    assert "<td>Sessions</td><td>1</td><td>0</td>" in page
+    assert f'name="_selected_action" value="{number}"' in page
+    assert Ruling.objects.get().revoked is None
+    send(admin_client, django_capture_on_commit_callbacks, reverse(RULINGS), {**revocation, "action": "revoke"})
+    assert Ruling.objects.get().revoked is not None
+
+
+def test_a_preview_of_what_makes_no_sense_is_refused_on_the_form(admin_client: Any) -> None:
+    fields = {"exclusion": "staff", "reason": "x", "_preview": "1"}
+    assert b"about everybody" in admin_client.post(reverse(ADD), fields).content

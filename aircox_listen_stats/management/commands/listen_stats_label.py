@@ -12,6 +12,7 @@ from ...errors import ListenStatsError
 from ...fields import from_ms
 from ...models import LabelChange, Ruling
 from ...pipeline import labels
+from ...pipeline.preview import DAYS, Preview, preview
 from . import _words
 from ._writing import WritingCommand
 
@@ -46,7 +47,11 @@ class Command(WritingCommand):
         parser.add_argument("--again", action="store_true", help="lay all rulings over their sessions again")
         parser.add_argument("--why", metavar="TEXT", default="", help="the reason; required")
         parser.add_argument("--by", metavar="NAME", help="who says so (default: the system's user)")
-        parser.add_argument("--dry-run", action="store_true", help="count the sessions, label none")
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="label nothing; say what would change, with each figure before and after; with --undo too",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -75,6 +80,7 @@ class Command(WritingCommand):
         ruling.made_by = _by(options)
         if options["dry_run"]:
             self.stdout.write(f"{labels.met(ruling)} sessions are meant. None was labelled.")
+            self._preview(preview(ruling, now_ms=_words.now_ms()))
             return
         change = labels.make(ruling, now_ms=_words.now_ms())
         self.stdout.write(f"Ruling {ruling.pk} stands. To take it back: listen_stats_label --undo {ruling.pk} --why …")
@@ -89,7 +95,19 @@ class Command(WritingCommand):
                 f"Ruling {ruling.pk} belongs to {ruling.only_source!r}. To take it back: listen_stats_backfill --undo "
                 f"{ruling.only_source!r} --why …"
             )
+        if options["dry_run"]:
+            self._preview(preview(ruling, is_revoked=True, now_ms=_words.now_ms()))
+            return
         self._tell(labels.revoke(ruling, by=_by(options), reason=options["why"], now_ms=_words.now_ms()))
+
+    def _preview(self, would: Preview) -> None:
+        self.stdout.write(
+            f"{would.sessions} sessions would count or no longer count; the figures of {len(would.changes)} diffusions "
+            f"would change{'' if would.is_whole else f', and older ones than the {DAYS} days that are shown'}."
+        )
+        for one in would.changes:
+            figures = ", ".join(f"{name} {before} → {after}" for name, before, after in one.figures)
+            self.stdout.write(f"  {one.airing}: {figures or 'its curve'}")
 
     def _tell(self, change: LabelChange) -> None:
         self.stdout.write(f"{change.sessions} sessions have another label; their figures are computed again.")
