@@ -79,6 +79,13 @@ DEFINITIONS: Mapping[str, Definition] = {
         label=_("Retention"),
         text=_("Of the sessions that were there in the first moment, the share that has not left yet at each minute."),
     ),
+    "retention_of_all": Definition(
+        label=_("Retention of all"),
+        text=_(
+            "Of all sessions that heard some of it, the share that is there when each minute begins: who has not come "
+            "yet is not there yet."
+        ),
+    ),
     "usual": Definition(
         label=_("What the slot usually has"),
         text=_(
@@ -120,6 +127,7 @@ COLUMNS: Mapping[str, str] = {
     "at_start": "at_start",
     "at_end": "at_end",
     "retention_share": "retention",
+    "retention_of_all_share": "retention_of_all",
     "usual_average_audience": "usual",
     "change_share": "usual",
     "coverage_share": "coverage",

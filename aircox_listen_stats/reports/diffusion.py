@@ -101,7 +101,8 @@ class DiffusionAudience:
 
     ``curve[m]`` is the mean audience of minute ``m``, None where it was not observed;
     ``retention[m]`` the share of those present in the first moment who have not left by
-    minute ``m``, empty where nobody was present. ``flow`` is None once the sessions are
+    minute ``m``, empty where nobody was present; ``retention_of_all[m]`` the share of all
+    who met it who are there when minute ``m`` begins, empty without flow. ``flow`` is None once the sessions are
     no longer kept, or where they no longer add up to the stored figures.
     """
 
@@ -116,6 +117,7 @@ class DiffusionAudience:
     revisions: tuple[Revision, ...]
     curve: tuple[float | None, ...]
     retention: tuple[float, ...]
+    retention_of_all: tuple[float | None, ...]
     flow: MinuteFlow | None
     gaps: tuple[Gap, ...]
     tracks: tuple[UnderLine, ...]
@@ -188,6 +190,7 @@ def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, no
         revisions=tuple(_revision(note) for note in changes),
         curve=curve,
         retention=tuple(count / retained[0] for count in retained) if retained and retained[0] else (),
+        retention_of_all=_of_all(flow, line.figures),
         flow=flow and flow.unknown_with(curve),
         gaps=gaps,
         tracks=tracks,
@@ -259,6 +262,12 @@ def _revision(note: Mapping[str, Any]) -> Revision:
         figures=tuple(RevisedFigure(name=name, before=value, after=after.get(name)) for name, value in before.items()),
         minutes=note.get("minutes", 0),
     )
+
+
+def _of_all(flow: MinuteFlow | None, figures: Figures | None) -> tuple[float | None, ...]:
+    if flow is None or figures is None or not figures.met:
+        return ()
+    return tuple(None if there is None else there / figures.met for there in flow.there)
 
 
 def _shown(count: float | None, minimum: int) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from ..fields import to_ms
 from ..kernel.types import MS, RuleSet
@@ -20,10 +21,13 @@ class MinuteFlow:
     """Sessions that began and that ended in each minute from the start. They add up to joined and left.
 
     None where the minute was not observed and nobody became known to have come, or gone, by other ways.
+    ``there`` are the sessions that had begun and not ended when the minute began, of all that met the
+    diffusion; None only where a smallest cell hides it.
     """
 
     joined: tuple[int | None, ...]
     left: tuple[int | None, ...]
+    there: tuple[int | None, ...]
 
     def unknown_with(self, curve: Sequence[float | None]) -> MinuteFlow:
         """The same with None for the zeros of the minutes of which ``curve`` knows nothing."""
@@ -34,7 +38,7 @@ class MinuteFlow:
                 for minute, count in enumerate(counts)
             )
 
-        return MinuteFlow(joined=known(self.joined), left=known(self.left))
+        return MinuteFlow(joined=known(self.joined), left=known(self.left), there=self.there)
 
 
 def minute_flow(
@@ -49,9 +53,13 @@ def minute_flow(
         return None
     minutes = -(-(ended_ms - started_ms) // MS_PER_MINUTE)
     joined, left = [0] * minutes, [0] * minutes
+    comes, goes = [0] * (minutes + 1), [0] * (minutes + 1)
     heard = 0
     for start, end, is_open in _counted(streams, started_ms, ended_ms, rules):
         heard += 1
+        comes[_first_minute_at(start - started_ms, minutes)] += 1
+        if not is_open:
+            goes[_first_minute_at(end - started_ms, minutes)] += 1
         if start >= started_ms:
             joined[(start - started_ms) // MS_PER_MINUTE] += 1
         if not is_open and end <= ended_ms:
@@ -59,7 +67,13 @@ def minute_flow(
             left[min((end - started_ms) // MS_PER_MINUTE, minutes - 1)] += 1
     if heard != met:
         return None
-    return MinuteFlow(joined=tuple(joined), left=tuple(left))
+    there = accumulate(came - went for came, went in zip(comes[:minutes], goes[:minutes], strict=True))
+    return MinuteFlow(joined=tuple(joined), left=tuple(left), there=tuple(there))
+
+
+def _first_minute_at(after_ms: int, minutes: int) -> int:
+    """The first whole minute at or after the instant ``after_ms`` from the start; ``minutes`` where it is past them."""
+    return min(max(-(-after_ms // MS_PER_MINUTE), 0), minutes)
 
 
 def _counted(

@@ -226,6 +226,12 @@ def curve(report: DiffusionAudience) -> CurveChart:
     )
 
 
+def retention_line(shares: Sequence[float | None], report: DiffusionAudience) -> str:
+    """The path of shares of one by the minute, across the same time as the curve; empty where none is known."""
+    runs = _runs(shares, (report.line.ended - report.line.started) / dt.timedelta(minutes=1), 1)
+    return " ".join(f"M{run[0][0]} {run[0][1]} {_steps(run)}" for run in runs)
+
+
 def percent(part: float) -> str:
     """``part`` of one as SVG writes it: ``12.5%``."""
     return f"{part * 100:.3f}".rstrip("0").rstrip(".") + "%"

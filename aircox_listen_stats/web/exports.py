@@ -93,6 +93,7 @@ MINUTES_HEADER = (
     "start_utc",
     "average_audience",
     "retention_share",
+    "retention_of_all_share",
     "tuned_in",
     "tuned_out",
     "is_observed",
@@ -235,6 +236,7 @@ def diffusion_hiding(report: DiffusionAudience, minimum: int) -> DiffusionAudien
         report.flow,
         joined=tuple(_shown(count, minimum) for count in report.flow.joined),
         left=tuple(_shown(count, minimum) for count in report.flow.left),
+        there=tuple(_shown(count, minimum) for count in report.flow.there),
     )
     at_start = report.figures.at_start if report.figures else None
     return replace(
@@ -243,12 +245,24 @@ def diffusion_hiding(report: DiffusionAudience, minimum: int) -> DiffusionAudien
         curve=tuple(_shown(mean, minimum) for mean in report.curve),
         # A share of a few people would tell their number.
         retention=() if is_hidden(at_start, minimum) else report.retention,
+        retention_of_all=_of_all_shown(report, minimum),
         flow=flow,
         tracks=tuple(_hiding(line, minimum) for line in report.tracks),
         sounds=tuple(_hiding(line, minimum) for line in report.sounds),
         tune_outs=_tune_outs_shown(report, minimum),
         on_demand=tuple(line.hiding_below(minimum) for line in report.on_demand),
         revisions=tuple(one.hiding_below(minimum) for one in report.revisions),
+    )
+
+
+def _of_all_shown(report: DiffusionAudience, minimum: int) -> tuple[float | None, ...]:
+    """The shares of all, without those of so few, or of so many, that they would tell a hidden number."""
+    flow, met = report.flow, report.figures.met if report.figures else None
+    if flow is None or met is None or is_hidden(met, minimum):
+        return ()
+    return tuple(
+        None if there is None or is_hidden(there, minimum) else share
+        for there, share in zip(flow.there, report.retention_of_all, strict=False)
     )
 
 
@@ -423,6 +437,7 @@ def _minutes(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
             _utc(started),
             mean,
             _at(report.retention, minute),
+            _at(report.retention_of_all, minute),
             _at(report.flow and report.flow.joined, minute),
             _at(report.flow and report.flow.left, minute),
             not any(gap.started < started + dt.timedelta(minutes=1) and started < gap.ended for gap in report.gaps),

@@ -38,6 +38,7 @@ class MinuteRow:
     joined: int | None
     left: int | None
     retained: float | None
+    there: float | None
 
 
 def minute_rows(report: DiffusionAudience) -> list[MinuteRow]:
@@ -50,6 +51,7 @@ def minute_rows(report: DiffusionAudience) -> list[MinuteRow]:
             joined=flow.joined[minute] if flow and minute < len(flow.joined) else None,
             left=flow.left[minute] if flow and minute < len(flow.left) else None,
             retained=report.retention[minute] if minute < len(report.retention) else None,
+            there=report.retention_of_all[minute] if minute < len(report.retention_of_all) else None,
         )
         for minute, mean in enumerate(report.curve)
     ]

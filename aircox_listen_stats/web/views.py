@@ -130,6 +130,10 @@ def diffusion(request: HttpRequest, airing_id: int) -> HttpResponse:
         "chart": chart,
         "chart_figures": chart_figures(report, top=chart.top_value),
         "minute_rows": minute_rows(report),
+        "retention_lines": {
+            "of_start": drawing.retention_line(report.retention, report),
+            "of_all": drawing.retention_line(report.retention_of_all, report),
+        },
         "marks": marks.of_diffusion(report),
         "under": sorted((*report.sounds, *report.tracks), key=lambda line: (line.started, line.layer)),
     }
