@@ -16,7 +16,7 @@ import numpy as np
 from .arrays import Ints
 from .types import Address
 
-__all__ = ["household_key", "household_keys", "listener_key", "normalise_agent", "normalise_ip"]
+__all__ = ["household_key", "household_keys", "is_canonical_ip", "listener_key", "normalise_agent", "normalise_ip"]
 
 KEY_BITS = 63
 """Width of a key: what a signed BIGINT holds without going negative."""
@@ -52,7 +52,7 @@ def normalise_ip(ip: str) -> str:
     must not lose a listener.
     """
     text = ip.strip().lower().removeprefix("[").removesuffix("]").partition("%")[0]
-    if _is_canonical(text):
+    if is_canonical_ip(text):
         return text
     try:
         address = ipaddress.ip_address(text)
@@ -63,7 +63,7 @@ def normalise_ip(ip: str) -> str:
     return str(address)
 
 
-def _is_canonical(text: str) -> bool:
+def is_canonical_ip(text: str) -> bool:
     """Is this surely an address in its one spelling? What the system's library says at once; it may say no to one."""
     try:
         if ":" not in text:

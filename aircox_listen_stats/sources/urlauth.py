@@ -8,12 +8,14 @@ and ``user`` arrive in clear and are dropped before anything else is looked at.
 from __future__ import annotations
 
 import ipaddress
+from binascii import a2b_qp
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from ..errors import MalformedRecord
+from ..kernel.identity import is_canonical_ip
 from ..kernel.types import MS, Address, ListenerMark, Observation
 from .base import PushSource
 
@@ -199,8 +201,21 @@ def _fields(body: bytes) -> dict[str, str]:
             continue
         if b"+" in value:
             value = value.replace(b"+", b" ")
-        form[known] = _decoded(unquote_to_bytes(value) if b"%" in value else value)
+        form[known] = _decoded(_unquoted(value) if b"%" in value else value)
     return form
+
+
+def _unquoted(value: bytes) -> bytes:
+    """The bytes behind the escapes. Icecast escapes every dot, and urllib takes its time with them.
+
+    Quoted-printable is the same with another sign, in C; where it differs (a
+    sign that is no escape, the other sign, ends of lines) they take it.
+    """
+    if b"=" not in value and b"\n" not in value and b"\r" not in value:
+        raw = a2b_qp(value.replace(b"%", b"="))
+        if len(value) - len(raw) == 2 * value.count(b"%"):  # each of them was an escape
+            return raw
+    return unquote_to_bytes(value)
 
 
 def _decoded(raw: bytes) -> str:
@@ -236,11 +251,12 @@ def _duration(form: Mapping[str, str]) -> int:
 
 def _ip(form: Mapping[str, str], trusted_proxies: Sequence[str]) -> tuple[str, bool]:
     """The listener's address, and whether it is the listener's and not our own proxy's."""
-    peer = _address(form.get("ip", ""))
+    told = form.get("ip", "")
+    if not trusted_proxies and is_canonical_ip(told):
+        return told, True
+    peer = _address(told)
     if peer is None:
         raise MalformedRecord("ip", "A callback without an address.")
-    if not trusted_proxies:
-        return str(peer), True
     return beyond_proxies(str(peer), form.get(_FORWARDED, ""), trusted_proxies)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aircox_listen_stats.errors import MalformedRecord
+from aircox_listen_stats.kernel.identity import is_canonical_ip
 from aircox_listen_stats.kernel.types import ListenerMark
 from aircox_listen_stats.sources import urlauth
 from aircox_listen_stats.sources.urlauth import UrlAuthSource, observations, parse_body, payload_of
@@ -21,6 +24,24 @@ ADD = (
     b"&ip=192%2e0%2e2%2e7&agent=VLC%2f3%2e0%2e20"
 )
 REMOVE = ADD.replace(b"listener_add", b"listener_remove") + b"&duration=295"
+WRITTEN = (
+    b"%41",
+    b"%e9",
+    b"%",
+    b"%%",
+    b"%zz",
+    b"%4",
+    b"=",
+    b"=41",
+    b"==",
+    b"\r",
+    b"\n",
+    b"a",
+    b"%0a",
+    b"%3d",
+    b" ",
+    b"_",
+)
 RECEIVED_MS = 1_795_312_800_750
 MARK = ListenerMark(listener=7, previous=None, country="BE", app="VLC")
 
@@ -187,3 +208,19 @@ def test_the_push_source_gives_the_same() -> None:
     payload = payload_of(parse_body(REMOVE), stream="live", mark=MARK)
     source = UrlAuthSource("callbacks", {"/live.mp3": "live"}, {})
     assert source.receive(payload, received_ms=RECEIVED_MS) == observations(payload, received_ms=RECEIVED_MS)
+
+
+@given(st.one_of(st.binary(max_size=40), st.lists(st.sampled_from(WRITTEN), max_size=12).map(b"".join)))
+def test_escapes_are_read_as_urllib_reads_them(written: bytes) -> None:
+    assert urlauth._unquoted(written) == unquote_to_bytes(written)
+
+
+@given(
+    st.one_of(
+        st.text(max_size=20),
+        st.lists(st.sampled_from(["1", "01", "255", "256", ".", ":", "::", "ffff", "%", " ", "٣", "\0"])).map("".join),
+    )
+)
+def test_an_address_that_is_taken_as_it_stands_is_the_one_that_ipaddress_would_write(text: str) -> None:
+    if is_canonical_ip(text):
+        assert str(ipaddress.ip_address(text)) == text
