@@ -9,7 +9,6 @@ from __future__ import annotations
 import hmac
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -23,14 +22,12 @@ from .bulk import Label
 
 __all__ = ["Listeners"]
 
-DAY_MS = 86_400_000
+LONGEST_PERIOD_MS = 32 * 86_400_000
+"""A month is shorter, whatever the clocks do."""
 
-PERIOD_KEY_BITS = 47
-"""Of a key's 63 bits: with 50,000 listeners a day, two of a day are taken for one once in 300 years. The bits
-before are the day on which the period began, so that an index is filled at its end and not all over."""
-
-_KEY_BITS = 63
 FIRST_ROOM = 4096
+"""Addresses for which there is room at first."""
+
 _AGENT_BITS = 20
 """Of a mark: it holds the number of what the agent tells, and before it that of what the address tells."""
 
@@ -45,6 +42,7 @@ class Listeners:
         self._alike = {slug: slug if slug in streams and streams[slug].relays else "" for slug in slugs}
         self._ips = {alike: _Told() for alike in self._alike.values()}
         self._agents = _Told()
+        self._periods = _Periods()
 
     def meet(self, ips: Sequence[str], agents: Sequence[str], *, is_afresh: bool) -> None:
         """Takes those that a block met first; with ``is_afresh`` their numbers begin again."""
@@ -79,14 +77,12 @@ class Listeners:
 
     def period_keys(self, listener: Ints, started_ms: Ints) -> Ints:
         """Each listener's key in the period in which the session starts: what is stored."""
-        periods = _periods(started_ms)
+        periods = self._periods.of(started_ms)
         keys = np.empty(len(listener), dtype=np.int64)
         for period_ms in np.unique(periods).tolist():
             some = np.flatnonzero(periods == period_ms)
             secret = hmac.digest(self._secret, b"period %d" % period_ms, "sha256")[:KEY_BYTES]
-            hashed = siphash(listener[some], secret) >> np.uint64(64 - PERIOD_KEY_BITS)
-            day = period_ms // DAY_MS & ((1 << (_KEY_BITS - PERIOD_KEY_BITS)) - 1)
-            keys[some] = hashed.astype(np.int64) | day << PERIOD_KEY_BITS
+            keys[some] = (siphash(listener[some], secret) >> np.uint64(1)).astype(np.int64)  # 63 bits
         return keys
 
     def _key(self, kind: str, text: str) -> int:
@@ -127,19 +123,35 @@ class _Told:
         self.told[first : self._size] = numbers
 
 
-def _periods(instants_ms: Ints) -> Ints:
-    """The start of the period of each instant; few questions to the calendar for each period."""
+class _Periods:
+    """The periods of the keys, one after the other; the calendar is asked a few times for each."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._end = 0  # of the last one
+
+    def of(self, instants_ms: Ints) -> Ints:
+        """The start of the period of each instant."""
+        if not len(instants_ms):
+            return instants_ms
+        first, last = int(instants_ms.min()), int(instants_ms.max())
+        if not self._starts:
+            self._starts = [_period_start(first)]
+            self._end = _period_end(self._starts[0])
+        while first < self._starts[0]:
+            self._starts.insert(0, _period_start(self._starts[0] - 1))
+        while last >= self._end:
+            self._starts.append(self._end)
+            self._end = _period_end(self._end)
+        starts = np.array(self._starts, dtype=np.int64)
+        return starts[np.searchsorted(starts, instants_ms, side="right") - 1]
+
+
+def _period_start(instant_ms: int) -> int:
     settings = conf.get()
+    return calendar.period_start(instant_ms, settings.key_rotation, settings.zone, settings.broadcast_day_start)
 
-    def start_of(instant_ms: Any) -> int:
-        return calendar.period_start(
-            int(instant_ms), settings.key_rotation, settings.zone, settings.broadcast_day_start
-        )
 
-    rest = np.unique(instants_ms)
-    starts: list[int] = []
-    while len(rest):
-        starts.append(start_of(rest[0]))
-        rest = rest[bisect_right(rest, starts[-1], key=start_of) :]
-    bounds = np.array(starts, dtype=np.int64)
-    return bounds[np.searchsorted(bounds, instants_ms, side="right") - 1]
+def _period_end(start_ms: int) -> int:
+    instants = range(start_ms, start_ms + LONGEST_PERIOD_MS)
+    return instants[bisect_right(instants, start_ms, key=_period_start)]

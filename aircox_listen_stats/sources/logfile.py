@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import queue
 import signal
-import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
@@ -17,6 +15,7 @@ import numpy as np
 
 from ..errors import SourceUnavailable
 from .accesslog import LogFile
+from .ahead import ahead
 from .follow import MAX_LINE_BYTES
 from .logblocks import BlockReader, LogColumns
 
@@ -33,9 +32,6 @@ BLOCKS_AHEAD = 32
 
 STOP_SECONDS = 5.0
 """A reading process that has not ended so long after it was told to is killed."""
-
-LOOK_SECONDS = 0.2
-"""So often a full queue is looked at again."""
 
 _NEWLINE, _RETURN, _NUL, _ZERO = b"\n\r\x000"
 
@@ -57,13 +53,12 @@ class BlockLog(LogFile):
         return self._told(streams, offset) if is_large else self._columns(streams, offset)
 
     def long_columns(self, streams: Mapping[str, str], *, offset: int = 0, seconds: int) -> Iterator[LogColumns]:
-        """Only the lines whose last field has as many digits as ``seconds``, or more. The offsets are none."""
+        """Only the lines whose last field is ``seconds`` or more, and a few others. The offsets are none."""
         reader = BlockReader(streams)
-        digits = len(str(seconds))
         with self._open() as log:
             log.seek(offset)
             for block, _ in _blocks(log, 0):
-                found = _with_long_numbers(block, digits)
+                found = _long_lines(block, seconds)
                 if found:
                     yield reader.read(found, 0)
 
@@ -88,12 +83,13 @@ class BlockLog(LogFile):
 
     def _told(self, streams: Mapping[str, str], offset: int) -> Iterator[LogColumns]:
         """The columns as a process of its own reads them."""
-        with _reading(self._path, dict(streams), offset) as told:
-            while (columns := told.get()) is not None:
-                if isinstance(columns, BaseException):
-                    raise columns if isinstance(columns, SourceUnavailable) else self._unreadable(columns)
-                self._disk_offset = columns.disk_offset
-                yield columns
+        with _reading(self._path, dict(streams), offset) as receiver, ahead(_received(receiver), BLOCKS_AHEAD) as told:
+            try:
+                for columns in told:
+                    self._disk_offset = columns.disk_offset
+                    yield columns
+            except (EOFError, OSError) as error:
+                raise self._unreadable(error) from None
 
 
 def _blocks(log: IO[bytes], offset: int) -> Iterator[tuple[bytes, int]]:
@@ -113,29 +109,32 @@ def _blocks(log: IO[bytes], offset: int) -> Iterator[tuple[bytes, int]]:
         yield b"", offset
 
 
-def _with_long_numbers(block: bytes, digits: int) -> bytes:
-    """The lines that end with so many digits, or more, and those of which that is not sure."""
+def _long_lines(block: bytes, seconds: int) -> bytes:
+    """The lines that end with so many seconds, or more, and those of which that is not sure."""
     view = np.frombuffer(block, dtype=np.uint8)
     last = np.flatnonzero(view == _NEWLINE)
     first = np.concatenate(([0], last[:-1] + 1))
     end = last - (view[np.maximum(last - 1, 0)] == _RETURN)
-    is_long = end - first > digits
-    for place in range(1, digits + 1):
-        is_long &= view[np.maximum(end - place, 0)] - np.uint8(_ZERO) < 10
+    places = len(str(seconds))
+    is_number = end - first > places
+    value = np.zeros(len(last), dtype=np.int64)
+    for place in range(places, 0, -1):
+        digit = view[np.maximum(end - place, 0)] - np.uint8(_ZERO)
+        is_number &= digit < 10
+        value = value * 10 + digit
+    is_longer = view[np.maximum(end - places - 1, 0)] - np.uint8(_ZERO) < 10
     behind = view[np.maximum(end - 1, 0)]
-    found = np.flatnonzero(is_long | (behind == _RETURN) | (behind == _NUL))
+    is_unsure = (behind == _RETURN) | (behind == _NUL)
+    found = np.flatnonzero(is_number & (is_longer | (value >= seconds)) | is_unsure)
     return b"".join(block[first[row] : last[row] + 1] for row in found.tolist())
 
 
 # In a process of its own -------------------------------------------------------------------------
 
-Told = LogColumns | BaseException | None
-"""What comes from a reading process; None is its end."""
-
 
 @contextlib.contextmanager
-def _reading(path: Path, streams: dict[str, str], offset: int) -> Iterator[queue.Queue[Told]]:
-    """Starts a process that reads, and ends it. What it tells waits in a short queue.
+def _reading(path: Path, streams: dict[str, str], offset: int) -> Iterator[Connection]:
+    """Starts a process that reads, and ends it. It tells of each block, then None, or an error.
 
     It is a fresh interpreter, which knows nothing of Django and its
     connections. Ctrl-C is for us alone: we end it, and it ends by itself
@@ -150,37 +149,23 @@ def _reading(path: Path, streams: dict[str, str], offset: int) -> Iterator[queue
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         sender.close()
-    told: queue.Queue[Told] = queue.Queue(BLOCKS_AHEAD)
-    is_over = threading.Event()
-    listener = threading.Thread(target=_listen, args=(receiver, told, is_over), name="listen-stats-log", daemon=True)
-    listener.start()
     try:
-        yield told
+        yield receiver
     finally:
-        is_over.set()
         process.terminate()
         process.join(STOP_SECONDS)
         if process.is_alive():
             process.kill()
-        listener.join()
+            process.join()
         receiver.close()
 
 
-def _listen(receiver: Connection, told: queue.Queue[Told], is_over: threading.Event) -> None:
-    """Puts what comes into the queue, up to the end, or until nobody wants it any more."""
-    while not is_over.is_set():
-        try:
-            item: Told = receiver.recv()
-        except (EOFError, OSError):
-            item = ChildProcessError("The process that read the log has ended before the log.")
-        while not is_over.is_set():
-            try:
-                told.put(item, timeout=LOOK_SECONDS)
-                break
-            except queue.Full:
-                continue
-        if not isinstance(item, LogColumns):
-            return
+def _received(receiver: Connection) -> Generator[LogColumns, None, None]:
+    """What the process tells, to the end. Raises EOFError where it ended before, SourceUnavailable."""
+    while (told := receiver.recv()) is not None:
+        if isinstance(told, SourceUnavailable):
+            raise told
+        yield told
 
 
 def _read(path: Path, streams: dict[str, str], offset: int, sender: Connection) -> None:

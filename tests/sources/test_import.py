@@ -29,7 +29,7 @@ from aircox_listen_stats.fields import from_ms, to_ms
 from aircox_listen_stats.kernel import calendar, sessionize
 from aircox_listen_stats.kernel.types import ConnectionSpan, ListenerMark
 from aircox_listen_stats.models import LONG_SESSION_MS, Connection, Coverage, ImportedLog, Session, StaleWindow, Stream
-from aircox_listen_stats.pipeline import bulk, importing, recognise
+from aircox_listen_stats.pipeline import bulk, import_reading, importing, recognise
 from aircox_listen_stats.pipeline.secrets import Secrets
 from aircox_listen_stats.sources import logfile
 from aircox_listen_stats.sources.accesslog import LogFile
@@ -183,7 +183,7 @@ def test_cutting_into_chunks_changes_no_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush_rows: int
 ) -> None:
     """Long ones that begin before what was written long ago included; order of starts is not order of lines."""
-    monkeypatch.setattr(importing, "FLUSH_ROWS", flush_rows)
+    monkeypatch.setattr(import_reading, "FLUSH_ROWS", flush_rows)
     monkeypatch.setattr(logfile, "BLOCK_BYTES", 2000)
     lines = history(700)
     assert any(seconds > 86_400 for _, seconds, _, _ in lines)
@@ -312,7 +312,7 @@ def test_the_rows_are_those_of_the_path_line_by_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, flush_rows: int, is_apart: bool
 ) -> None:
     """Stitched, recognised and labelled alike, whatever the lines, and by a process of its own too."""
-    monkeypatch.setattr(importing, "FLUSH_ROWS", flush_rows)
+    monkeypatch.setattr(import_reading, "FLUSH_ROWS", flush_rows)
     monkeypatch.setattr(logfile, "BLOCK_BYTES", 20_000)
     if is_apart:
         monkeypatch.setattr(logfile, "OWN_PROCESS_BYTES", 0)
@@ -410,7 +410,7 @@ def test_a_dry_run_counts_and_stores_nothing(tmp_path: Path) -> None:
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int
 ) -> None:
-    monkeypatch.setattr(importing, "FLUSH_ROWS", 50)
+    monkeypatch.setattr(import_reading, "FLUSH_ROWS", 50)
     monkeypatch.setattr(logfile, "BLOCK_BYTES", 2000)
     lines = sorted(history(700, days=9), key=lambda one: one[0] + one[1])
     paths = [written(tmp_path / "a", lines[:350]), written(tmp_path / "b.gz", lines[350:])]
@@ -561,8 +561,8 @@ def test_a_killed_import_goes_on_where_it_stopped(tmp_path: Path, child_environm
         "import sys, django; django.setup()\n"
         "from django.test import override_settings\n"
         "from django.core.management import call_command\n"
-        "from aircox_listen_stats.pipeline import importing\n"
-        "importing.FLUSH_ROWS = 2000\n"
+        "from aircox_listen_stats.pipeline import import_reading\n"
+        "import_reading.FLUSH_ROWS = 2000\n"
         f"with override_settings(AIRCOX_LISTEN_STATS={STATION!r}):\n"
         "    call_command('listen_stats_import', *sys.argv[1:], verbosity=0)\n"
     )
