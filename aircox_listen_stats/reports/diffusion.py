@@ -14,7 +14,8 @@ from ..conf import Settings
 from ..fields import from_ms, to_ms
 from ..kernel.types import Layer, RuleSet
 from ..models import Airing, Audience
-from . import observed, on_demand
+from . import adjacent, observed, on_demand
+from .adjacent import Adjacent
 from .baseline import Baseline, slot_baseline
 from .figures import COUNTS, MINUTE, MS_PER_MINUTE, Figures, is_hidden
 from .flow import MinuteFlow, minute_flow
@@ -125,6 +126,8 @@ class DiffusionAudience:
     tune_outs: tuple[TuneOut, ...]
     on_demand: tuple[RecordingLine, ...]
     baseline: Baseline | None
+    before: Adjacent | None
+    after: Adjacent | None
     earlier: Neighbour | None
     later: Neighbour | None
 
@@ -165,7 +168,7 @@ def newest_of(diffusion_id: int) -> Airing | None:
 
 
 def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, now: dt.datetime) -> DiffusionAudience:
-    """Everything known of one diffusion, in at most ten queries."""
+    """Everything known of one diffusion, in at most twelve queries."""
     line = read_line(airing.pk, rules.name)
     started_ms = to_ms(airing.started)
     # Of what is still on air, the figures tell as far as they were computed.
@@ -198,12 +201,14 @@ def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, no
         tune_outs=() if airing.is_running else tuple(tune_outs(tracks, airing.started, airing.ended, line.figures)),
         on_demand=on_demand.of_episode(airing.episode_id),
         baseline=slot_baseline(airing, line.figures, rules.name, settings.zone),
+        before=adjacent.before(airing),
+        after=adjacent.after(airing, now=now),
         earlier=_neighbour(_others(airing).filter(started__lt=airing.started).order_by("-started", "-id")),
         later=_neighbour(_others(airing).filter(started__gt=airing.started, started__lt=now).order_by("started", "id")),
     )
 
 
-def within_reach(report: DiffusionAudience, may_see: Callable[[int], bool]) -> DiffusionAudience:
+def within_reach(report: DiffusionAudience, may_see: Callable[[int | None], bool]) -> DiffusionAudience:
     """The report without the figures of what other programs played across its bounds, where they may not be seen.
 
     Theirs reach out of the diffusion: they tell who heard the program before or after it.
@@ -214,7 +219,16 @@ def within_reach(report: DiffusionAudience, may_see: Callable[[int], bool]) -> D
             one if one.program_id is None or may_see(one.program_id) else replace(one, figures=None) for one in lines
         )
 
-    return replace(report, tracks=shown(report.tracks), sounds=shown(report.sounds))
+    def reachable(one: Adjacent | None) -> Adjacent | None:
+        return one if one is None or may_see(one.program_id) else replace(one, airing_id=None)
+
+    return replace(
+        report,
+        tracks=shown(report.tracks),
+        sounds=shown(report.sounds),
+        before=reachable(report.before),
+        after=reachable(report.after),
+    )
 
 
 def _under(airing: Airing, rule_set: str) -> list[UnderLine]:
