@@ -140,9 +140,9 @@ def _split(line: bytes) -> tuple[bytes, bytes, tuple[int, int | None], bytes, by
         seconds = seconds[1:]
         if between == b" " and parts[6][:1] == b" " and seconds.isdigit() and head[-2:] == b"] ":
             found = numbers.split(b" ")
-            if len(found) == 4 and len(found[1]) == 3 and found[1].isdigit():
-                if found[2].isdigit() or found[2] == b"-":
-                    return head[:-2], request, (int(found[1]), _sent(found[2])), agent, _short(seconds)
+            has_status = len(found) == 4 and len(found[1]) == 3 and found[1].isdigit()
+            if has_status and (found[2].isdigit() or found[2] == b"-"):
+                return head[:-2], request, (int(found[1]), _sent(found[2])), agent, _short(seconds)
     match = _LINE.fullmatch(line)
     if match is None:
         raise _refusal(line)
