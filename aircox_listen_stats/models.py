@@ -1,7 +1,7 @@
 """Everything that is kept. No foreign key leaves this app: aircox's rows come and go.
 
-Working memory: Inbox, Connection, PlayerEvent, PlayerVisit, SourceState, StaleWindow, Lease, Secret.
-The product: Stream, Session, Coverage, Airing, Audience, LiveState.
+Working memory: Inbox, Connection, PlayerEvent, PlayerVisit, SourceState, StaleWindow, Lease, Secret, PeriodSecret,
+PeriodKey, Sketch. The product: Stream, Session, Coverage, Airing, Audience, Cume, LiveState.
 """
 
 from __future__ import annotations
@@ -54,6 +54,38 @@ class Secret(models.Model):
 
     def __str__(self) -> str:
         return f"secret of {self.started:%Y-%m-%d %H:%M}"
+
+
+class PeriodSecret(models.Model):
+    """The secret of a week or a month, under which its listeners are counted once; destroyed once it is settled."""
+
+    kind = models.CharField(max_length=8, help_text=_("week or month."))
+    started = InstantField(_("period starts"))
+    value = models.BinaryField(max_length=64)
+
+    class Meta:
+        verbose_name = _("secret of a period")
+        verbose_name_plural = _("secrets of periods")
+        constraints = [models.UniqueConstraint(fields=["kind", "started"], name="listen_period_secret")]
+
+    def __str__(self) -> str:
+        return f"secret of the {self.kind} of {self.started:%Y-%m-%d %H:%M}"
+
+
+class PeriodKey(models.Model):
+    """Which key a listener has under the secret of a week or a month; deleted with that secret."""
+
+    kind = models.CharField(max_length=8)
+    started = InstantField(help_text=_("Of the week or month."))
+    listener = models.BigIntegerField()
+    key = models.BigIntegerField()
+    day = InstantField(help_text=_("The broadcast day on which the listener was first seen under that key."))
+
+    class Meta:
+        verbose_name = _("key of a period")
+        verbose_name_plural = _("keys of periods")
+        constraints = [models.UniqueConstraint(fields=["kind", "started", "listener"], name="listen_period_key")]
+        indexes = [models.Index(fields=["kind", "started", "day"], name="listen_period_key_day")]
 
 
 class Connection(models.Model):
@@ -667,6 +699,54 @@ class QuarterHour(models.Model):
         ]
         indexes = [
             models.Index(fields=["station_id", "started"], name="listen_quarter_open", condition=Q(settled=False))
+        ]
+
+
+class Sketch(models.Model):
+    """Who of one broadcast day listened, for the cume of its week or month: merged and deleted when that is settled."""
+
+    station_id = models.IntegerField()
+    scope = models.CharField(max_length=8, help_text=_("station, stream or program."))
+    scope_id = models.IntegerField()
+    kind = models.CharField(max_length=8, help_text=_("week or month."))
+    started = InstantField(help_text=_("Of the week or month."))
+    day = InstantField()
+    rule_set = models.CharField(max_length=32)
+    known = models.BinaryField(help_text=_("Of the listeners' keys under the period's secret."))
+    strangers = models.BinaryField(help_text=_("Of the day's keys of listeners that have none."))
+
+    class Meta:
+        verbose_name = _("sketch")
+        verbose_name_plural = _("sketches")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["station_id", "kind", "started", "scope", "scope_id", "rule_set", "day"],
+                name="listen_sketch_of",
+            )
+        ]
+
+
+class Cume(models.Model):
+    """Distinct listeners of a station, stream or program in a broadcast day, week or month, with the bounds."""
+
+    station_id = models.IntegerField()
+    scope = models.CharField(max_length=8, help_text=_("station, stream or program."))
+    scope_id = models.IntegerField()
+    kind = models.CharField(max_length=8, help_text=_("day, week or month."))
+    started = InstantField()
+    rule_set = models.CharField(max_length=32)
+    count = models.IntegerField()
+    lower = models.IntegerField(help_text=_("The same as the upper bound where the count is exact."))
+    upper = models.IntegerField()
+    settled = models.BooleanField(default=False)
+
+    class Meta:
+        verbose_name = _("cume")
+        verbose_name_plural = _("cumes")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["station_id", "kind", "started", "scope", "scope_id", "rule_set"], name="listen_cume_of"
+            )
         ]
 
 

@@ -16,7 +16,16 @@ import numpy as np
 from .arrays import Ints
 from .types import Address
 
-__all__ = ["household_key", "household_keys", "is_canonical_ip", "listener_key", "normalise_agent", "normalise_ip"]
+__all__ = [
+    "household_key",
+    "household_keys",
+    "is_canonical_ip",
+    "key_under",
+    "listener_key",
+    "name_of",
+    "normalise_agent",
+    "normalise_ip",
+]
 
 KEY_BITS = 63
 """Width of a key: what a signed BIGINT holds without going negative."""
@@ -81,9 +90,18 @@ def listener_key(address: Address, secret: bytes) -> int:
     Raises ValueError for an empty secret, under which a key could be turned
     back by trying all addresses.
     """
+    return key_under(secret, name_of(address))
+
+
+def name_of(address: Address) -> bytes:
+    """What the keys of ``address`` are made from: it is as secret as the address."""
+    return f"{normalise_ip(address.ip)}\0{normalise_agent(address.agent)}".encode("utf-8", "surrogatepass")
+
+
+def key_under(secret: bytes, told: bytes) -> int:
+    """:func:`listener_key` of what :func:`name_of` gave, for whoever needs several keys of one address."""
     if not secret:
         raise ValueError("The secret is empty; expected random bytes, 32 of them or more.")
-    told = f"{normalise_ip(address.ip)}\0{normalise_agent(address.agent)}".encode("utf-8", "surrogatepass")
     digest = hmac.digest(secret, told, "sha256")
     return int.from_bytes(digest[:8], "big") & _MASK_63
 

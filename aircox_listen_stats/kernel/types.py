@@ -85,7 +85,8 @@ class ListenerMark:
 
     ``listener`` is the key under the period's secret, ``previous`` the key
     under the secret before it (None where that one is destroyed), so that a
-    session across a rotation stays one.
+    session across a rotation stays one. ``periods`` are the listener's keys
+    under the secrets of the running week and month: kind, start, key.
     """
 
     listener: int
@@ -94,6 +95,7 @@ class ListenerMark:
     app: str = ""
     exclusion: str = ""
     rule: str = ""  # the name of the rule that excluded it
+    periods: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

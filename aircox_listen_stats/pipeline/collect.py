@@ -27,6 +27,7 @@ from ..onair.base import OnAirLog
 from ..sources.base import PullSource, Report, Source
 from ..sources.stream_events import StreamEventsSource
 from . import (
+    cumes,
     inbox,
     journal,
     lateness,
@@ -73,6 +74,11 @@ RUNNING_EVERY_MS = 30 * MS
 SETTLE_EVERY_MS = 5 * 60 * MS
 SETTLE_BACK_MS = 14 * DAY_MS
 """An airing that could not settle for two weeks is left to listen_stats_rebuild."""
+CUMES_EVERY_MS = 10 * 60 * MS
+"""How old the cume of the running day may be: it is counted from all sessions of the day, which takes a moment."""
+CUMES_AGAIN_EVERY_MS = HOUR_MS
+CUMES_AGAIN_MS = 3 * DAY_MS
+"""The days that are counted again each hour: nearly all that is told late is of them."""
 HEALTH_EVERY_MS = 60 * MS
 STREAMS_EVERY_MS = 5 * 60 * MS
 PLAYERS_EVERY_MS = 2 * MS
@@ -183,6 +189,7 @@ class Collector:
         for station_id in self._stations:
             yield lambda one=station_id: self._keep_timeline(one, now_ms)
             yield lambda one=station_id: self._keep_audience(one, now_ms)
+            yield lambda one=station_id: self._keep_cumes(one, now_ms)
             yield lambda one=station_id: self._guard(
                 f"live count of station {one}", lambda: self.publisher.publish(one, now_ms=now_ms)
             )
@@ -208,6 +215,10 @@ class Collector:
     def _keep_house(self, now_ms: int) -> None:
         if self._due.is_due("prune", DAY_MS, now_ms):
             self._guard("retention", lambda: retention.prune(now_ms=now_ms))
+        if self._due.is_due("close cumes", CUMES_AGAIN_EVERY_MS, now_ms):
+            self._guard(
+                "weeks and months", lambda: cumes.close_periods(now_ms=now_ms, rule_sets=rollup.every_rule_set())
+            )
         if self._due.is_due("health", HEALTH_EVERY_MS, now_ms):
             self._guard("health", self._tell_health)
 
@@ -388,6 +399,8 @@ class Collector:
         def compute_all(started_ms: int, ended_ms: int) -> None:
             compute(started_ms, ended_ms)
             compute_quarters(started_ms, ended_ms)
+            if ended_ms < now_ms - CUMES_AGAIN_MS:  # younger days are counted by the clock: that takes a moment each
+                cumes.refresh(station_id, started_ms, ended_ms, now_ms=now_ms, rule_sets=rollup.every_rule_set())
 
         def compute_quarters(started_ms: int, ended_ms: int) -> None:
             quarters.refresh(station_id, started_ms, ended_ms, now_ms=now_ms, rule_sets=rollup.every_rule_set())
@@ -407,6 +420,20 @@ class Collector:
             self._guard(f"running {what}", lambda: compute(now_ms - 1, now_ms))
         if self._due.is_due(f"settle {station_id}", SETTLE_EVERY_MS, now_ms):
             self._guard(f"provisional {what}", settle)
+
+    def _keep_cumes(self, station_id: int, now_ms: int) -> None:
+        def count(started_ms: int, ended_ms: int) -> None:
+            cumes.refresh(station_id, started_ms, ended_ms, now_ms=now_ms, rule_sets=rollup.every_rule_set())
+
+        def count_again() -> None:
+            count(now_ms - CUMES_AGAIN_MS, now_ms)
+            for started_ms, ended_ms in cumes.unsettled(station_id, now_ms=now_ms, back_ms=SETTLE_BACK_MS):
+                count(started_ms, ended_ms)
+
+        if self._due.is_due(f"late cumes {station_id}", CUMES_AGAIN_EVERY_MS, now_ms):
+            self._guard(f"late cumes of station {station_id}", count_again)
+        if self._due.is_due(f"cumes {station_id}", CUMES_EVERY_MS, now_ms):
+            self._guard(f"cumes of station {station_id}", lambda: count(now_ms - 1, now_ms))
 
     def _work_off(self, kind: str, station_id: int, compute: Callable[[int, int], object], now_ms: int) -> None:
         windows.work_off(kind, station_id, compute, put_off=self._put_off, now_ms=now_ms)

@@ -221,7 +221,7 @@ def _understood(door: event_rows.Door, fields: Mapping[str, Any]) -> dict[str, A
             mark, identity_known = door.mark(event, kept.get("stream", ""), ended_ms)
         except BadField:
             return kept
-        kept[_LISTENER] = {**asdict(mark), "previous": None, "identity_known": identity_known}
+        kept[_LISTENER] = {**asdict(mark), "previous": None, "periods": (), "identity_known": identity_known}
     return kept
 
 
@@ -300,7 +300,7 @@ def _again(source: StreamEventsSource, event: Mapping[str, Any], now_ms: int) ->
         return None
     whose = dict(event[_LISTENER])
     identity_known = whose.pop("identity_known")
-    mark = ListenerMark(**whose)
+    mark = ListenerMark(**{**whose, "periods": ()})
     return Told(
         key=event_rows.event_key(source.name, request, mark.listener, session),
         request=request,

@@ -30,8 +30,9 @@ from django.db.models import F
 
 from .. import conf
 from ..fields import from_ms, to_ms
+from ..kernel import calendar
 from ..kernel.types import ListenerMark, Observation, Why
-from ..models import Connection, Inbox, SourceState, StaleWindow, Stream
+from ..models import Connection, Inbox, PeriodKey, PeriodSecret, SourceState, StaleWindow, Stream
 from ..sources.base import Census, Heard, Report
 from . import causes, lease, recognise, rows, secrets, stitching, streams
 from .coverage import extend_coverage
@@ -173,6 +174,7 @@ class _Ingest:
         self.gap_ms = conf.get().rules().gap_seconds * MS
         self.touched: set[Who] = set()
         self.behind_proxy = 0  # new sockets of which only our own proxy's address is known
+        self.periods: dict[tuple[str, int, int], int] = {}  # by kind, start and listener: the key in that week or month
         self.named: list[tuple[Socket, Observation]] = []  # known better than before: by an ear that sees the listener
 
     def run(self, join_ms: int) -> Ingested:
@@ -184,6 +186,7 @@ class _Ingest:
         changed = [one for one in sockets if one.changed and one.id is not None]
         ended = sum(one.ended for one in [*changed, *new])
         self._write(changed, new)
+        self._keep_period_keys()
         stitched = stitching.restitch(self.touched, gap_ms=self.gap_ms)
         heard = [one for one in self.report.heard if one.stream in self.streams]
         fresh = self._cover(heard, join_ms)
@@ -299,6 +302,7 @@ class _Ingest:
         )
         self.touched.add(socket.who)
         self.behind_proxy += not one.identity_known
+        self._note_periods(listener, mark)
         return socket
 
     def _merge(self, socket: Socket, one: Observation) -> None:
@@ -389,6 +393,7 @@ class _Ingest:
         for (socket, _), mark, listener in zip(self.named, marks, self._listeners(told, marks), strict=True):
             self.touched.add(socket.who)
             socket.listener = listener
+            self._note_periods(listener, mark)
             socket.country, socket.app = mark.country, mark.app
             socket.exclusion, socket.rule = mark.exclusion, mark.rule
             socket.changed = True
@@ -416,6 +421,24 @@ class _Ingest:
                 chosen[index] = mark.previous
                 heard[who].append((one.started_ms, one.seen_ms))
         return chosen
+
+    def _note_periods(self, listener: int, mark: ListenerMark) -> None:
+        for kind, started_ms, key in mark.periods:
+            self.periods.setdefault((kind, started_ms, listener), key)
+
+    def _keep_period_keys(self) -> None:
+        """Only of weeks and months whose secret still lives: a callback that waited long must not outlive it."""
+        if not self.periods:
+            return
+        settings = conf.get()
+        day_ms = calendar.broadcast_day_start(self.now_ms, settings.zone, settings.broadcast_day_start)
+        alive = {(kind, to_ms(started)) for kind, started in PeriodSecret.objects.values_list("kind", "started")}
+        made = [
+            PeriodKey(kind=kind, started=from_ms(began), listener=listener, key=key, day=from_ms(day_ms))
+            for (kind, began, listener), key in self.periods.items()
+            if (kind, began) in alive
+        ]
+        PeriodKey.objects.bulk_create(made, ignore_conflicts=True, batch_size=150)
 
     def _heard_under(self, listeners: set[int], *, since_ms: int) -> dict[Who, list[tuple[int, int]]]:
         found: dict[Who, list[tuple[int, int]]] = defaultdict(list)

@@ -11,7 +11,7 @@ from .. import conf
 from ..fields import from_ms
 from ..kernel.types import Why
 from ..models import Connection, StaleWindow, Stream
-from . import ingest, quarters, rollup, stitching, timeline
+from . import cumes, ingest, quarters, rollup, stitching, timeline
 
 MS = 1000
 PIECE_MS = 24 * 3600 * MS
@@ -64,6 +64,8 @@ def rebuild(
         audiences += rollup.refresh(one, start_ms, end_ms, now_ms=now_ms, rule_sets=names, why=Why.REBUILD)
         quarters.refresh(one, start_ms, end_ms, now_ms=now_ms, rule_sets=names)
         steps.done()
+    for one in stations:
+        cumes.refresh(one, started_ms, ended_ms, now_ms=now_ms, rule_sets=rollup.every_rule_set())
     # What waited for this is done; what became stale meanwhile has rows of its own.
     for first in range(0, len(waiting), ROWS_AT_ONCE):
         StaleWindow.objects.filter(pk__in=waiting[first : first + ROWS_AT_ONCE]).delete()

@@ -124,12 +124,14 @@ def mark(address: Address, secrets: Secrets, stream: str = "") -> ListenerMark:
 
     ``stream`` is the slug of the stream where it was heard: who is a relay of one may listen to another.
     """
-    listener = identity.listener_key(address, secrets.current)
+    told = identity.name_of(address)
+    listener = identity.key_under(secrets.current, told)
     settings = conf.get()
-    name = (listener, stream if _has_relays(stream, settings) else "")
+    since = tuple(one.started_ms for one in secrets.periods)  # where keys live longer, a week ends before its key
+    name = (listener, stream if _has_relays(stream, settings) else "", since)
     known = _marks.get(name, settings)
     if known is None:
-        known = _mark(address, listener, secrets, name[1])
+        known = _mark(address, told, secrets, name[1], listener)
         _marks.put(name, known)
     return known
 
@@ -279,17 +281,18 @@ def _code(found: Any) -> str:
     return code.upper() if isinstance(code, str) and len(code) == 2 else ""
 
 
-def _mark(address: Address, listener: int, secrets: Secrets, stream: str) -> ListenerMark:
+def _mark(address: Address, told: bytes, secrets: Secrets, stream: str, listener: int) -> ListenerMark:
     country, *by_ip = of_ip(address.ip, stream)
     app, *by_agent = of_agent(address.agent)
     exclusion, rule = excluded(tuple(by_ip), tuple(by_agent))
     return ListenerMark(
         listener=listener,
-        previous=identity.listener_key(address, secrets.previous) if secrets.previous else None,
+        previous=identity.key_under(secrets.previous, told) if secrets.previous else None,
         country=country,
         app=app,
         exclusion=exclusion,
         rule=rule,
+        periods=tuple((one.kind, one.started_ms, identity.key_under(one.value, told)) for one in secrets.periods),
     )
 
 
@@ -337,15 +340,19 @@ def _rules(
     )
 
 
+_Name = tuple[int, str, tuple[int, ...]]
+"""Key, stream where it has relays, and the starts of the periods under whose secrets there are keys too."""
+
+
 class _Marks:
     """The last marks that were made, by key, and by stream where it has relays: a key tells no address."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[int, str], ListenerMark] = OrderedDict()
+        self._kept: OrderedDict[_Name, ListenerMark] = OrderedDict()
         self._lock = threading.Lock()
         self._settings: conf.Settings | None = None
 
-    def get(self, listener: tuple[int, str], settings: conf.Settings) -> ListenerMark | None:
+    def get(self, listener: _Name, settings: conf.Settings) -> ListenerMark | None:
         """The mark of ``listener``, unless it was made under other settings."""
         with self._lock:
             if settings is not self._settings:
@@ -356,7 +363,7 @@ class _Marks:
                 self._kept.move_to_end(listener)
             return found
 
-    def put(self, listener: tuple[int, str], made: ListenerMark) -> None:
+    def put(self, listener: _Name, made: ListenerMark) -> None:
         with self._lock:
             self._kept[listener] = made
             while len(self._kept) > REMEMBERED_MARKS:

@@ -104,6 +104,7 @@ def payload_of(event: AuthEvent, *, stream: str, mark: ListenerMark) -> dict[str
             "app": mark.app,
             "exclusion": str(mark.exclusion),
             "rule": mark.rule,
+            "periods": mark.periods,
         },
     }
 
@@ -123,7 +124,7 @@ def observations(payload: Mapping[str, Any], *, received_ms: int) -> tuple[Obser
         common: dict[str, Any] = {
             "stream": _text(payload["stream"]),
             "client": _text(payload["client"]),
-            "mark": ListenerMark(**payload["mark"]),
+            "mark": _mark(payload["mark"]),
             "identity_known": bool(payload.get("identity_known", True)),
         }
         if action == "listener_add":
@@ -151,6 +152,11 @@ class UrlAuthSource(PushSource):
 
     def receive(self, payload: Mapping[str, Any], *, received_ms: int) -> Sequence[Observation]:
         return observations(payload, received_ms=received_ms)
+
+
+def _mark(kept: Mapping[str, Any]) -> ListenerMark:
+    periods = tuple((str(kind), int(started_ms), int(key)) for kind, started_ms, key in kept.get("periods", ()))
+    return ListenerMark(**{**kept, "periods": periods})
 
 
 def is_within(ip: str, networks: Sequence[str]) -> bool:
