@@ -17,6 +17,7 @@ from django.db import connection
 
 from aircox_listen_stats.fields import from_ms
 from aircox_listen_stats.models import LONG_SESSION_MS, Airing, Coverage, Session, SourceState, Stream
+from aircox_listen_stats.pipeline.bulk import COLUMNS
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -29,21 +30,6 @@ END_MS = 1_795_305_600_000
 BY_HOUR = np.array([2, 1, 1, 1, 1, 3, 7, 10, 9, 6, 5, 5, 6, 5, 4, 4, 5, 7, 6, 5, 4, 4, 3, 3], dtype=float)
 """How the tune-ins of a day spread over its hours."""
 
-COLUMNS = (
-    "stream_id",
-    "listener",
-    "started",
-    "ended",
-    "played_ms",
-    "parts",
-    "is_open",
-    "is_long",
-    "country",
-    "app",
-    "exclusion",
-    "rule",
-    "source",
-)
 BATCH = 50_000
 
 

@@ -64,6 +64,12 @@ PARTS = {
             purpose="a real web server that serves HLS and logs who fetches it",
         ),
         Part(
+            name="goaccess",
+            packages=("goaccess",),
+            programs=("goaccess",),
+            purpose="the peer of the benchmark of imports",
+        ),
+        Part(
             name="redis",
             packages=("redis-server",),
             programs=("redis-server", "valkey-server"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aircox_listen_stats.kernel.identity import (
@@ -113,3 +115,27 @@ def test_half_a_character_in_an_address_loses_no_listener() -> None:
     """JSON may hold one (``\\ud800``); it must not fail the whole poll."""
     keys = {listener_key(Address(ip=f"192.0.2.1{half}"), b"x") for half in ("", "\ud800", "\udc80", "\udfff")}
     assert len(keys) == 4
+
+
+def by_ipaddress(text: str) -> str:
+    """What the standard library says of an address that is trimmed and in lower case."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return text
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+@settings(max_examples=500)
+@given(
+    st.one_of(
+        st.lists(st.sampled_from(["0", "1", "01", "255", "256", "", "9"]), min_size=3, max_size=5).map(".".join),
+        st.lists(st.sampled_from(["0", "1", "0a", "db8", "ffff", "", "10000"]), min_size=2, max_size=9).map(":".join),
+        st.integers(0, (1 << 128) - 1).map(lambda one: str(ipaddress.IPv6Address(one))),
+        st.integers(0, (1 << 48) - 1).map(lambda one: str(ipaddress.IPv6Address(one))),
+        st.text("0123456789abcdef:.", max_size=20),
+    )
+)
+def test_the_short_way_to_the_one_spelling_is_that_of_the_standard_library(text):
+    assert normalise_ip(text) == by_ipaddress(text)
