@@ -2,8 +2,8 @@
 
     python -m benchmarks._callback_client PORT PATH SECONDS RATE
 
-RATE 0 sends as fast as it is answered; else so many a second are due, and each is timed from
-the instant at which it was due. Prints one JSON object.
+RATE 0 sends as fast as it is answered; else, after a second of that, so many a second are due,
+and each is timed from the instant at which it was due. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Caller(asyncio.Protocol):
 
     def __init__(self, run: Run, first: int) -> None:
         self.run = run
-        self.turn = first
+        self.turn = self.first = first
+        self.paced = 0  # how many of its requests were due at an instant
         self.asked = 0.0
         self.answer = b""
         self.is_free = False
@@ -61,14 +62,17 @@ class Caller(asyncio.Protocol):
 
     def ask(self) -> None:
         now = time.perf_counter()
-        due = self.run.due(self.turn)
-        if due is None or now >= self.run.until:
+        if now >= self.run.until:
             self.run.over(self)
             return
-        if due > now:
-            asyncio.get_running_loop().call_at(asyncio.get_running_loop().time() + due - now, self.ask)
-            return
-        self.asked = due or now
+        self.asked = now
+        if self.run.rate and now >= self.run.timed_from:
+            due = self.run.timed_from + (self.first + self.paced * CONNECTIONS) / self.run.rate
+            if due > now:
+                asyncio.get_running_loop().call_later(due - now, self.ask)
+                return
+            self.asked = due
+            self.paced += 1
         self.transport.write(self.run.requests[self.turn % len(self.run.requests)])
         self.turn += CONNECTIONS
 
@@ -96,17 +100,12 @@ class Run:
         head = f"POST {path} HTTP/1.1".encode() + STATION
         self.requests = [head + b"%d\r\n\r\n" % len(body) + body for body in bodies(mount)]
         self.rate = rate
-        self.begun = time.perf_counter()
-        self.timed_from = self.begun + WARM_SECONDS
+        self.timed_from = time.perf_counter() + WARM_SECONDS
         self.until = self.timed_from + seconds
         self.answered = self.admitted = 0
         self.took: list[float] = []
         self.left = CONNECTIONS
         self.ended = asyncio.get_running_loop().create_future()
-
-    def due(self, turn: int) -> float:
-        """When the request ``turn`` is due; 0.0: now."""
-        return self.begun + turn / self.rate if self.rate else 0.0
 
     def over(self, caller: Caller) -> None:
         if not caller.is_free:
