@@ -130,7 +130,7 @@ def observations(payload: Mapping[str, Any], *, received_ms: int) -> tuple[Obser
         if action == "listener_add":
             return (Observation(started_ms=received_ms, seen_ms=received_ms, **common),)
         duration_s = int(payload["duration_s"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise MalformedRecord("payload", "An Inbox row that does not follow its format.") from error
     if not 0 <= duration_s <= MAX_DURATION_SECONDS:
         raise MalformedRecord("duration", "A duration outside 0 seconds to one year.")
