@@ -73,11 +73,15 @@ def document(prefix: str) -> dict[str, Any]:
     }
 
 
+def prefix() -> str:
+    """The prefix under which this station includes our URLs."""
+    return reverse("listen_stats:openapi").removesuffix(f"/{PATH}")
+
+
 @require_safe
 def openapi(request: HttpRequest) -> HttpResponse:
     """The document, for everybody: it tells of no station and of nobody."""
-    prefix = reverse("listen_stats:openapi").removesuffix(f"/{PATH}")
-    response = HttpResponse(msgspec.json.encode(document(prefix)), content_type="application/json")
+    response = HttpResponse(msgspec.json.encode(document(prefix())), content_type="application/json")
     response["Cache-Control"] = "public, max-age=3600"
     response["Access-Control-Allow-Origin"] = "*"
     return response

@@ -23,4 +23,5 @@ urlpatterns = [
     path("diffusions/of/<listen_stats_number:diffusion_id>/", views.diffusion_of, name="diffusion_of"),
     path("performances/", views.performances, name="performances"),
     path("status/", views.status, name="status"),
+    path("api/", views.api, name="api"),
 ]

@@ -20,7 +20,7 @@ from ..reports.programs import has_figures, program_list
 from ..reports.query import WEEK_CHOICES
 from ..reports.societies import SOCIETIES
 from ..reports.status import status as collection_status
-from . import drawing, exports, marks, tables
+from . import api_page, drawing, exports, marks, openapi, tables
 from .access import Reach, for_people, reach_of, station_programs, stations
 from .asking import Asked, read
 from .minutes import chart_figures, minute_rows
@@ -184,6 +184,14 @@ def performances(request: HttpRequest) -> HttpResponse:
     if request.GET.get("format") == "xlsx":
         return tables.xlsx_response(request, table.name, [replace(table, name="performances")])
     return tables.csv_response(request, table)
+
+
+@require_safe
+@for_people
+def api(request: HttpRequest) -> HttpResponse:
+    """The endpoints for programs, to read."""
+    operations = api_page.operations(openapi.document(openapi.prefix()))
+    return _page(request, "api.html", {"operations": operations}, reach_of(request.user))
 
 
 def _page(
