@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import sys
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,7 @@ import numpy as np
 MOUNTS = {"/live.mp3": "live", "/low.mp3": "low"}
 PER_DAY = 50_000
 END_S = 1_795_305_600
-"""2026-11-22 00:00 UTC: the log ends here."""
+"""2026-11-22 00:00 UTC: the last one has tuned in."""
 DAY_S = 86_400
 POPULATION = 400_000
 """Different listeners of all the log."""
@@ -68,11 +70,16 @@ def write(path: Path, lines: int, *, seed: int = 3) -> int:
     people = _people(dice, len(agents))
     days = max(1, round(lines / PER_DAY))
     left = lines
+    going_on: list[tuple[int, bytes]] = []
     with path.open("wb") as log:
         for day in range(days):
             count = left // (days - day)
             left -= count
-            log.write(b"".join(_day(dice, END_S - (days - day) * DAY_S, count, people, agents)))
+            start_s = END_S - (days - day) * DAY_S
+            ended = sorted([*going_on, *_day(dice, start_s, count, people, agents)], key=itemgetter(0))
+            border = bisect_left(ended, start_s + DAY_S, key=itemgetter(0)) if left else len(ended)
+            log.write(b"".join(line for _, line in ended[:border]))
+            going_on = ended[border:]
         return log.tell()
 
 
@@ -102,7 +109,8 @@ def _people(dice: np.random.Generator, agents: int) -> tuple[list[str], list[int
 
 def _day(
     dice: np.random.Generator, day_s: int, count: int, people: tuple[list[str], list[int]], agents: list[str]
-) -> Iterator[bytes]:
+) -> Iterator[tuple[int, bytes]]:
+    """The lines of those who tune in on that day, each with its second."""
     addresses, agent_of = people
     first = dice.permutation(POPULATION)[:count]
     again = dice.random(count) < RECONNECTS
@@ -117,16 +125,14 @@ def _day(
     for _ in range(2):
         started[again] = (started + lasts)[np.flatnonzero(again) - 1] + dice.integers(0, 60, int(again.sum()))
     ended = started + lasts
-    order = np.argsort(ended, kind="stable")
     kind, mount, sent = dice.random(count), dice.random(count)[origin], dice.integers(2000, 40_000, count)
     stamps: dict[int, str] = {}
-    for number in order.tolist():
-        end_s = int(ended[number])
+    for number, end_s in enumerate(ended.tolist()):
         minute = stamps.get(end_s // 60)
         if minute is None:
             minute = stamps[end_s // 60] = time.strftime("%d/%b/%Y:%H:%M", time.gmtime(end_s))
         person = int(who[number])
-        yield _line(
+        line = _line(
             addresses[person],
             f"{minute}:{end_s % 60:02d} +0000",
             agents[agent_of[person]],
@@ -136,6 +142,7 @@ def _day(
             int(lasts[number]),
             int(sent[number]),
         )
+        yield end_s, line
 
 
 def _line(address: str, stamp: str, agent: str, person: int, kind: float, mount: str, seconds: int, rate: int) -> bytes:

@@ -6,6 +6,7 @@ found once; a line is then no more than two numbers.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -49,17 +50,17 @@ class Listeners:
         if is_afresh:
             for told in (*self._ips.values(), self._agents):
                 told.forget()
-        keys = [self._key("ip", normalise_ip(one)) for one in ips]
+        keys = [self._key(b"ip", normalise_ip(one)) for one in ips]
         for alike, told in self._ips.items():
             told.take(keys, [recognise.of_ip(one, alike) for one in ips])
         self._agents.take(
-            [self._key("agent", normalise_agent(one)) for one in agents], [recognise.of_agent(one) for one in agents]
+            [self._key(b"agent", normalise_agent(one)) for one in agents], [recognise.of_agent(one) for one in agents]
         )
 
     def of(self, slug: str, ip: Ints, agent: Ints) -> tuple[Ints, Ints]:
         """For each line the listener, known by this number in this run alone, and the mark (see :meth:`labels`)."""
         ips, agents = self._ips[self._alike[slug]], self._agents
-        # Both are 64 bits of an HMAC: that two pairs have one sum is as unlikely as that two have one hash.
+        # Both are 64 bits of a keyed hash: that two pairs have one sum is as unlikely as that two have one hash.
         listener = (ips.key[ip] + agents.key[agent]) >> np.uint64(1)
         return listener.astype(np.int64), ips.told[ip] << _AGENT_BITS | agents.told[agent]
 
@@ -85,9 +86,9 @@ class Listeners:
             keys[some] = (siphash(listener[some], secret) >> np.uint64(1)).astype(np.int64)  # 63 bits
         return keys
 
-    def _key(self, kind: str, text: str) -> int:
-        digest = hmac.digest(self._secret, f"{kind}\0{text}".encode("utf-8", "surrogateescape"), "sha256")
-        return int.from_bytes(digest[:8], "big")
+    def _key(self, kind: bytes, text: str) -> int:
+        told = text.encode("utf-8", "surrogateescape")
+        return int.from_bytes(hashlib.blake2b(told, key=self._secret, person=kind, digest_size=8).digest(), "big")
 
 
 class _Told:

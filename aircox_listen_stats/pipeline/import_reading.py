@@ -10,6 +10,7 @@ any more. The database is not asked here, so that a thread of its own can read.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,9 @@ HOLD_SECONDS = 24 * 3600
 
 SLACK_SECONDS = 3600
 """So far back a server's clock may be set within a log."""
+
+WAIT_MS = (HOLD_SECONDS + SLACK_SECONDS) * MS
+"""So long after the newest stamp nothing joins any more. A line that is older yet is out of order, and refused."""
 
 FLUSH_ROWS = 25_000
 """Connections of one step at most: what is stored in one transaction."""
@@ -146,28 +150,37 @@ class Reading:
             newest_ms = 0
             limit_ms = min((one.log.first_ms() for one in self._jobs[number + 1 :]), default=None)
             for chunk in job.log.columns(self._mounts, offset=job.offset):
+                self._cover(chunk)
+                counts = Counter(chunk.counts)
+                late = self._take(number, chunk, is_long=False, from_ms=newest_ms - WAIT_MS)
+                if late:
+                    counts.update(kept=-late, refused_late=late)
                 newest_ms = max(newest_ms, chunk.last_ms)
                 job.end = chunk.offset
-                job.counts.update(chunk.counts)
-                self._imported.counts.update(chunk.counts)
-                self._cover(chunk)
-                self._take(number, chunk, is_long=False)
+                job.counts.update(counts)
+                self._imported.counts.update(counts)
                 if self._progress is not None:
                     self._progress(job.log, chunk)
                 if self._fresh >= SORTED_STEPS * FLUSH_ROWS:
                     safe_ms = newest_ms if limit_ms is None else min(newest_ms, limit_ms)
-                    yield from self._flush(safe_ms - (HOLD_SECONDS + SLACK_SECONDS) * MS, read=number)
+                    yield from self._flush(safe_ms - WAIT_MS, read=number)
         yield from self._flush(None, read=len(self._jobs))
 
     def _take_long_ones(self) -> None:
         for number, job in enumerate(self._jobs):
             for chunk in job.log.long_columns(self._mounts, offset=job.offset, seconds=HOLD_SECONDS):
-                self._take(number, chunk, is_long=True)
+                self._take(number, chunk, is_long=True, from_ms=0)
 
-    def _take(self, number: int, chunk: Chunk, *, is_long: bool) -> None:
-        """Adds the chunk's connections to what waits. Their addresses end here."""
+    def _take(self, number: int, chunk: Chunk, *, is_long: bool, from_ms: int) -> int:
+        """Adds the chunk's connections to what waits. Their addresses end here.
+
+        How many it leaves out, since they ended before ``from_ms``: what they
+        belong to may be stored already.
+        """
         self._listeners.meet(chunk.ips, chunk.agents, is_afresh=chunk.is_afresh)
         wanted = ((chunk.ended_ms - chunk.started_ms) > HOLD_SECONDS * MS) == is_long
+        is_late = wanted & (chunk.ended_ms < from_ms)
+        wanted &= ~is_late
         for index, slug in enumerate(self._slugs):
             rows = np.flatnonzero(wanted & (chunk.stream == index))
             if len(rows):
@@ -182,6 +195,7 @@ class Reading:
                     )
                 )
                 self._fresh += len(rows)
+        return int(np.count_nonzero(is_late))
 
     def _cover(self, chunk: Chunk) -> None:
         if not chunk.last_ms:
@@ -234,6 +248,8 @@ class Reading:
 
     def _read_through(self, read: int) -> list[Job]:
         """Those of the jobs before number ``read`` of which nothing waits any more, with their digests taken."""
+        if not read:
+            return []
         waiting = {int(job) for blocks in self._pending.values() for block in blocks for job in np.unique(block.job)}
         finished = [job for number, job in enumerate(self._jobs[:read]) if number not in waiting and job.digest is None]
         for job in finished:

@@ -336,6 +336,33 @@ def test_the_rows_are_those_of_the_path_line_by_line(
     assert counts["kept"] > 1500
 
 
+def out_of_order(path: Path) -> int:
+    """A log in which some lines stand days behind their time; how many of those are listening."""
+    lines = sorted(history(600, days=9), key=lambda one: one[0] + one[1])
+    late = [one for one in lines[:300] if one[1] <= 86_400][::10]
+    early = [one for one in lines if one not in late]
+    written(path, early)
+    written(path.with_name("late"), late)
+    path.write_bytes(path.read_bytes() + path.with_name("late").read_bytes())
+    return len(late)
+
+
+@pytest.mark.parametrize("flush_rows", [20, 10**9])
+def test_lines_that_are_out_of_order_by_more_than_a_day_are_told_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flush_rows: int
+) -> None:
+    """What they belong to may be stored already. How much is stored at once does not matter."""
+    monkeypatch.setattr(import_reading, "FLUSH_ROWS", flush_rows)
+    monkeypatch.setattr(logfile, "BLOCK_BYTES", 2000)
+    late = out_of_order(tmp_path / "log")
+    imported = run(tmp_path / "log")
+    assert imported.counts["refused_late"] == late > 20
+    assert sum(count for name, count in imported.counts.items() if name != "read") == imported.counts["read"] == 600
+    lines = sorted(history(600, days=9), key=lambda one: one[0] + one[1])
+    refused = [one for one in lines[:300] if one[1] <= 86_400][::10]
+    assert [one[:4] for one in stored()] == whole([one for one in lines if one not in refused])
+
+
 # Again -------------------------------------------------------------------------------------------------
 
 
