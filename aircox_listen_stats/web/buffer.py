@@ -101,6 +101,7 @@ class Buffer:
         self._has_more = threading.Event()
         self._wants_secret = threading.Event()
         self._looked = 0.0
+        self._trouble = ""  # why the Inbox could not be written
         self._threads: dict[str, threading.Thread] = {}
 
     def __len__(self) -> int:
@@ -108,7 +109,10 @@ class Buffer:
         return len(self._arrived) + len(self._nameless) + len(self._memory)
 
     def keep(self, one: Arrived) -> bool:
-        """Was the callback journalled before this returned? For a thread that answers."""
+        """Did the journal have its turn before this returned? For a thread that answers.
+
+        Then the callback is on disk, or the log tells why it is not.
+        """
         if self._is_late:
             self._put(one, None)
             return False
@@ -160,6 +164,22 @@ class Buffer:
                 written += journal.adopt()
                 self._looked = time.monotonic()
             return written
+
+    def finish(self) -> None:
+        """Writes what still waits when the process ends in an orderly way, within a time limit."""
+        if not len(self) and not len(self.journal):
+            return
+        last = threading.Thread(target=self._flush_quietly, daemon=True)
+        last.start()
+        last.join(LAST_FLUSH_SECONDS)
+
+    def _flush_quietly(self) -> None:
+        try:
+            self.flush()
+        except Exception as error:  # noqa: BLE001 - the process is ending, and its journal stays
+            log.warning("%d callbacks were lost at the end (%s).", len(self), place_of(error))
+        finally:
+            connection.close()
 
     def begin_anew(self) -> None:
         """In the child of a fork: the parent keeps what waits, and its locks are nobody's here."""
@@ -279,12 +299,20 @@ class Buffer:
             self._wants_secret.wait(FLUSH_SECONDS)
             try:
                 self.flush()
+                self._tell("")
             except Exception as error:  # noqa: BLE001 - the thread goes on when the database is back
-                # Not the error's text: it may quote a row.
-                log.warning("Callbacks wait: the Inbox cannot be written (%s).", place_of(error))
+                self._tell(place_of(error))
                 connection.close()
                 time.sleep(RETRY_SECONDS)
                 self._has_more.set()
+
+    def _tell(self, trouble: str) -> None:
+        """Says once that the Inbox cannot be written, and once that it can again."""
+        if trouble and trouble != self._trouble:
+            log.warning("Callbacks wait: the Inbox cannot be written (%s).", trouble)
+        elif self._trouble and not trouble:
+            log.info("The Inbox can be written again.")
+        self._trouble = trouble
 
 
 def _known(received_ms: int) -> secrets.Secrets | None:
@@ -332,18 +360,4 @@ os.register_at_fork(after_in_child=lambda: buffer.begin_anew())
 
 @atexit.register
 def _flush_at_the_end() -> None:
-    """Writes what still waits when the process ends in an orderly way, within a time limit."""
-    if not len(buffer) and not len(buffer.journal):
-        return
-    last = threading.Thread(target=_flush_quietly, daemon=True)
-    last.start()
-    last.join(LAST_FLUSH_SECONDS)
-
-
-def _flush_quietly() -> None:
-    try:
-        buffer.flush()
-    except Exception as error:  # noqa: BLE001 - the process is ending, and its journal stays
-        log.warning("%d callbacks were lost at the end (%s).", len(buffer), type(error).__name__)
-    finally:
-        connection.close()
+    buffer.finish()

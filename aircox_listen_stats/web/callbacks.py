@@ -126,13 +126,19 @@ def callbacks_first(http: ASGIApplication) -> ASGIApplication:
 
 
 async def lifespan(scope: Any, receive: Any, send: Any) -> None:
-    """Lets a server that speaks of its start (uvicorn) wait, not too long, until callbacks can be journalled."""
+    """Lets a server that speaks of its start and its end (uvicorn) wait, not too long, for the callbacks.
+
+    At its start until they can be journalled; at its end, which a signal may make of it without
+    further ado, until they are in the Inbox.
+    """
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(START_SECONDS):
                     await asyncio.to_thread(buffer.prepare)
+        else:
+            await asyncio.to_thread(buffer.finish)
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
