@@ -23,8 +23,8 @@ Ints = npt.NDArray[np.int64]
 
 HOUR_MS = 3_600_000
 
-AT_ONCE = 96
-"""Quarter-hours whose sessions are read together: a day, or a little of it."""
+AT_ONCE = 7 * 96
+"""Quarter-hours whose sessions are read together: a week, or a little of it."""
 
 ROWS_AT_ONCE = 50
 """Rows of one statement: SQLite took no more than 999 parameters until 3.32."""

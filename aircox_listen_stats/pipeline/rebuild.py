@@ -59,13 +59,13 @@ def rebuild(
         steps.done()
     waiting += window.filter(kind=StaleWindow.AUDIENCE).values_list("pk", flat=True)
     audiences = 0
+    names = rollup.every_rule_set()
     for one, start_ms, end_ms in pieces:
-        names = rollup.every_rule_set()
         audiences += rollup.refresh(one, start_ms, end_ms, now_ms=now_ms, rule_sets=names, why=Why.REBUILD)
-        quarters.refresh(one, start_ms, end_ms, now_ms=now_ms, rule_sets=names)
         steps.done()
     for one in stations:
-        cumes.refresh(one, started_ms, ended_ms, now_ms=now_ms, rule_sets=rollup.every_rule_set())
+        quarters.refresh(one, started_ms, min(ended_ms, now_ms), now_ms=now_ms, rule_sets=names)
+        cumes.refresh(one, started_ms, ended_ms, now_ms=now_ms, rule_sets=names)
     # What waited for this is done; what became stale meanwhile has rows of its own.
     for first in range(0, len(waiting), ROWS_AT_ONCE):
         StaleWindow.objects.filter(pk__in=waiting[first : first + ROWS_AT_ONCE]).delete()
