@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import hmac
 import logging
 import time
@@ -137,6 +138,9 @@ async def lifespan(scope: Any, receive: Any, send: Any) -> None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(START_SECONDS):
                     await asyncio.to_thread(buffer.prepare)
+            # What is there by now stays; walking over it again and again takes 50 ms each time.
+            gc.collect()
+            gc.freeze()
         else:
             await asyncio.to_thread(buffer.finish)
         await send({"type": f"{message['type']}.complete"})

@@ -375,6 +375,7 @@ async def test_a_server_that_starts_knows_the_secret_before_the_first_callback(
     recognise.forget()
     made = Buffer()
     monkeypatch.setattr(callbacks, "buffer", made)
+    monkeypatch.setattr(callbacks.gc, "freeze", lambda: None)
     told: list[str] = []
     messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
 
