@@ -66,7 +66,8 @@ def test_the_live_count_is_known_and_moves(demo: Demo) -> None:
     while time.monotonic() < deadline:
         frame = httpx.get(f"{demo.address}/audience/live/radio-rivage.json").json()
         counts.add(frame["listeners"])
-        on_air |= {frame["on_air"]["program"]} if frame["on_air"]["track"] else set()
+        if frame["on_air"] and frame["on_air"]["track"]:
+            on_air.add(frame["on_air"]["program"])
         if len(counts - {None}) >= 3 and max(counts - {None}) > 20 and on_air:
             break
         time.sleep(0.5)
