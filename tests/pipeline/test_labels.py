@@ -46,13 +46,13 @@ def compute() -> None:
 
 def test_a_ruling_outlives_stitching_and_is_undone_without_a_trace(stream: Stream) -> None:
     """What it takes for no bot counts from now on, also what is heard later; undone, all is as it was told."""
-    store(poll(15, heard(1, 0, 15, agent=CRAWLER), heard(2, 0, 15)), now_ms=at(15))
+    store(poll(15, heard(1, 0, 15, agent=CRAWLER), heard(2, 5, 15)), now_ms=at(15))
     assert told() == [("bot", "crawlerdetect", None, None), ("", "", None, None)]
     label("--as", "counted", "--rule", "crawlerdetect", "--why", "Our partner's player calls itself so.", "--by", "Ada")
     ruling = Ruling.objects.get()
     ruled = ("", f"ruling {ruling.pk}", "bot", "crawlerdetect")
     assert told() == [ruled, ("", "", None, None)]
-    later = (heard(1, 0, 30, agent=CRAWLER), heard(2, 0, 30), heard(3, 20, 30, agent=CRAWLER))
+    later = (heard(1, 0, 30, agent=CRAWLER), heard(2, 5, 30), heard(3, 20, 30, agent=CRAWLER))
     store(poll(30, *later), now_ms=at(30))
     assert told() == [ruled, ("", "", None, None), ruled]
     store(poll(45), now_ms=at(45))
