@@ -1,7 +1,7 @@
 """Everything that is kept. No foreign key leaves this app: aircox's rows come and go.
 
 Working memory: Inbox, Connection, PlayerEvent, PlayerVisit, SourceState, StaleWindow, Lease, Secret, PeriodSecret,
-PeriodKey, Sketch. The product: Stream, Session, Coverage, Airing, Audience, Cume, LiveState.
+PeriodKey, Sketch. The product: Stream, Session, Coverage, Airing, Audience, QuarterHour, DayShare, Cume, LiveState.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ class Connection(models.Model):
         max_length=32, null=True, help_text=_("The rendition of which most was sent; null where there is none.")
     )
     switches = models.IntegerField(null=True, help_text=_("Changes of rendition."))
+    referrer = models.CharField(max_length=64, null=True, help_text=_("As of a session."))
 
     objects = ConnectionQuerySet.as_manager()
 
@@ -172,6 +173,13 @@ class Session(models.Model):
         help_text=_("What it was taken for before a ruling spoke; null where none did."),
     )
     told_rule = models.CharField(_("was excluded by rule"), max_length=64, null=True, blank=True)
+    referrer = models.CharField(
+        _("referrer"),
+        max_length=64,
+        null=True,
+        blank=True,
+        help_text=_("Host of the page that played it; - where it named none; null where that is not known."),
+    )
 
     objects = SessionQuerySet.as_manager()
 
@@ -357,6 +365,7 @@ class StreamEvent(models.Model):
     app = models.CharField(_("app"), max_length=48, blank=True)
     exclusion = models.CharField(_("excluded as"), max_length=16, blank=True)
     rule = models.CharField(_("by rule"), max_length=64, blank=True)
+    referrer = models.CharField(_("referrer"), max_length=64, null=True, help_text=_("As of a session."))
     received = InstantField(_("received"))
 
     class Meta:
@@ -700,6 +709,45 @@ class QuarterHour(models.Model):
         indexes = [
             models.Index(fields=["station_id", "started"], name="listen_quarter_open", condition=Q(settled=False))
         ]
+
+
+class DayShare(models.Model):
+    """What one country, app or referrer was heard by in one broadcast day, under one rule-set: outlives the sessions.
+
+    The rows of one day, stream, rule-set and kind add up to all that was heard. Sessions active in a run of days are
+    ``inherited`` of its first and ``begun`` of all.
+    """
+
+    STATION = 0
+    UNKNOWN = ""
+    NONE = "-"
+    OTHER = "*"
+
+    station_id = models.IntegerField()
+    stream_id = models.IntegerField(help_text=_("0: all streams of the station together."))
+    started = InstantField(help_text=_("Of the broadcast day."))
+    rule_set = models.CharField(max_length=32)
+    kind = models.CharField(max_length=8, help_text=_("country, app or referrer."))
+    value = models.CharField(
+        max_length=64, help_text=_("Blank: unknown; - a referrer that was not named; * all that have no row.")
+    )
+    listening_ms = models.BigIntegerField(help_text=_("Sum of the sessions."))
+    inherited = models.IntegerField(help_text=_("Sessions that had begun before."))
+    begun = models.IntegerField()
+    settled = models.BooleanField(default=False)
+    version = models.IntegerField(
+        default=0, help_text=_("Of all rows of the day, stream, rule-set and kind, as of a quarter-hour.")
+    )
+
+    class Meta:
+        verbose_name = _("share of a day")
+        verbose_name_plural = _("shares of days")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["station_id", "stream_id", "kind", "rule_set", "started", "value"], name="listen_share_of"
+            )
+        ]
+        indexes = [models.Index(fields=["station_id", "started"], name="listen_share_open", condition=Q(settled=False))]
 
 
 class Sketch(models.Model):
