@@ -20,8 +20,8 @@ from ..fields import from_ms, to_ms
 from ..kernel import calendar, sketches
 from ..kernel.types import Layer
 from ..models import Airing, Cume, PeriodKey, PeriodSecret, Sketch, Stream
-from . import lease, retention, rows, secrets
-from .heard import Heard, heard, together
+from . import lease, rows, secrets
+from .heard import Heard, heard, sessions_known_from_ms, together
 from .lateness import late_ms
 
 __all__ = ["PROGRAM", "STATION", "STREAM", "close_periods", "refresh", "unsettled"]
@@ -62,7 +62,7 @@ def refresh(station_id: int, started_ms: int, ended_ms: int, *, now_ms: int, rul
     )
     if not streams:
         return
-    known_from_ms = _known_from_ms(now_ms)
+    known_from_ms = sessions_known_from_ms(now_ms)  # of a day that begins here or later, all are there
     settled_before_ms = now_ms - late_ms(streams)
     for day_ms, end_ms in zip(days.starts_ms.tolist(), days.ends_ms.tolist(), strict=True):
         if day_ms >= known_from_ms:
@@ -129,12 +129,6 @@ def _settle(kind: str, started_ms: int) -> None:
             )
         )
     Cume.objects.bulk_create(made, ignore_conflicts=True, batch_size=ROWS_AT_ONCE)
-
-
-def _known_from_ms(now_ms: int) -> int:
-    """No session of a day that begins here or later was ever deleted."""
-    [(known_ms,)] = rows.fetch(f"SELECT {retention.SESSIONS_KNOWN_FROM}")
-    return max(int(known_ms), retention.sessions_cutoff_ms(now_ms))
 
 
 def _end_of(kind: str, started_ms: int) -> int:

@@ -13,8 +13,7 @@ from ..fields import to_ms
 from ..kernel import correlate
 from ..models import Stream
 from ..reports.performances import READ_AT_ONCE, RULE_SET, Play
-from . import retention, rows
-from .heard import covered, heard
+from .heard import covered, heard, sessions_known_from_ms
 from .lateness import late_ms
 
 
@@ -23,8 +22,7 @@ def of_streams(plays: Iterable[Play], streams: Sequence[Stream], *, now_ms: int)
 
     Unknown where the sessions have expired or nothing was observed.
     """
-    [(known_ms,)] = rows.fetch(f"SELECT {retention.SESSIONS_KNOWN_FROM}")
-    known_from_ms = max(int(known_ms), retention.sessions_cutoff_ms(now_ms))
+    known_from_ms = sessions_known_from_ms(now_ms)
     rest = iter(plays)
     while some := list(islice(rest, READ_AT_ONCE)):
         yield from _computed(some, streams, known_from_ms, now_ms - late_ms(streams))

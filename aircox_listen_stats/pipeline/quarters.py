@@ -15,8 +15,8 @@ from ..fields import from_ms, to_ms
 from ..kernel.correlate import Listening, listening_ms
 from ..kernel.metrics import QUARTER_HOUR_MS, Periods
 from ..models import QuarterHour, Stream
-from . import lease, retention, rows
-from .heard import covered, heard, together
+from . import lease, rows
+from .heard import covered, heard, sessions_known_from_ms, together
 from .lateness import late_ms
 
 Ints = npt.NDArray[np.int64]
@@ -84,9 +84,7 @@ def unsettled(station_id: int, *, now_ms: int, back_ms: int) -> list[tuple[int, 
 
 def _known_from_ms(now_ms: int) -> int:
     """The first quarter-hour of which no session was ever deleted."""
-    [(known_ms,)] = rows.fetch(f"SELECT {retention.SESSIONS_KNOWN_FROM}")
-    horizon_ms = max(int(known_ms), retention.sessions_cutoff_ms(now_ms))
-    return -(-horizon_ms // QUARTER_HOUR_MS) * QUARTER_HOUR_MS
+    return -(-sessions_known_from_ms(now_ms) // QUARTER_HOUR_MS) * QUARTER_HOUR_MS
 
 
 def _compute(

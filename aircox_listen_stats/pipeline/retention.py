@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import QuerySet
 
 from .. import conf
@@ -23,6 +23,7 @@ from ..models import (
     StaleWindow,
     StreamEvent,
 )
+from ..reports.heard import HORIZON, sessions_cutoff_ms
 from . import ingest, players, rows, secrets, stitching
 
 DAY_MS = 24 * 3600 * 1000
@@ -33,18 +34,6 @@ LONGEST_PERIOD_MS = 31 * DAY_MS
 
 BATCH = 10_000
 """Sessions deleted in one transaction: the collector writes between two of them."""
-
-HORIZON = "retention"
-"""The row of Lease whose ``expires`` remembers from when on sessions are known."""
-
-SESSIONS_KNOWN_FROM = (
-    f"COALESCE((SELECT expires FROM {connection.ops.quote_name(Lease._meta.db_table)} WHERE name = '{HORIZON}'), 0)"
-)
-"""SQL: no session that ended later was ever deleted. Figures of older airings stand as they are.
-
-It is remembered, so that keeping sessions longer from today on does not make
-old airings look as if nobody had listened.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,11 +125,6 @@ def _delete_in_pieces(some: QuerySet) -> int:
         with transaction.atomic():
             deleted += rows.change_in(f"DELETE FROM {rows.table(some.model)} WHERE id IN ({{values}})", [], ids)
     return deleted
-
-
-def sessions_cutoff_ms(now_ms: int) -> int:
-    """Sessions that ended earlier are deleted."""
-    return now_ms - conf.get().keep_sessions_days * DAY_MS
 
 
 def _remember_horizon(sessions_ms: int, now_ms: int) -> None:

@@ -18,7 +18,8 @@ from ..kernel import correlate
 from ..kernel.correlate import Listening
 from ..kernel.types import Layer, RuleSet, Why
 from ..models import Airing, Audience, Stream
-from . import causes, lease, retention, rows
+from ..reports.heard import SESSIONS_KNOWN_FROM, sessions_cutoff_ms
+from . import causes, lease, rows
 from .causes import Cause
 from .heard import Heard, covered, heard, heard_otherwise, heard_until
 from .lateness import late_ms
@@ -179,11 +180,11 @@ def _airings(
     found = rows.fetch(
         f"SELECT id, layer, started, ended, is_running FROM {rows.table(Airing)}"
         f" WHERE station_id = %s AND layer IN ({marks}) AND started >= %s AND started < %s AND ended > %s"
-        f" AND started >= {retention.SESSIONS_KNOWN_FROM} ORDER BY started, id",
+        f" AND started >= {SESSIONS_KNOWN_FROM} ORDER BY started, id",
         [
             station_id,
             *layers,
-            max(started_ms - LONGEST_AIRING_MS, retention.sessions_cutoff_ms(now_ms)),
+            max(started_ms - LONGEST_AIRING_MS, sessions_cutoff_ms(now_ms)),
             min(ended_ms, until_ms),
             started_ms,
         ],

@@ -1,38 +1,15 @@
-"""Rows as plain integers, past the ORM's instances: for the paths where thousands of them pass."""
+"""Rows as plain integers, past the ORM's instances: those of :mod:`..reports.rows`, and statements that change many."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.db import connection, models
+from django.db import connection
 
-CHUNK = 900
-"""Parameters in one IN list: SQLite took no more than 999 until 3.32."""
+from ..reports.rows import CHUNK, chunks, fetch, fetch_in, table
 
-
-def table(model: type[models.Model]) -> str:
-    """The quoted name of the model's table."""
-    return connection.ops.quote_name(model._meta.db_table)
-
-
-def fetch(sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    """Every row of the query. Instants come as milliseconds, JSON as text."""
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        return cursor.fetchall()
-
-
-def fetch_in(sql: str, before: Sequence[Any], values: Iterable[Any]) -> list[tuple[Any, ...]]:
-    """Every row of the query whose ``{values}`` is an IN list, asked in chunks.
-
-    ``before`` are the parameters that stand before it.
-    """
-    found: list[tuple[Any, ...]] = []
-    for chunk in chunks(values):
-        marks = ",".join(["%s"] * len(chunk))
-        found += fetch(sql.replace("{values}", marks), [*before, *chunk])
-    return found
+__all__ = ["CHUNK", "change_each", "change_in", "chunks", "fetch", "fetch_in", "table"]
 
 
 def change_in(sql: str, before: Sequence[Any], values: Iterable[Any]) -> int:
@@ -51,10 +28,3 @@ def change_each(sql: str, parameters: Sequence[Sequence[Any]]) -> None:
     if parameters:
         with connection.cursor() as cursor:
             cursor.executemany(sql, parameters)
-
-
-def chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
-    """``values`` in lists of at most CHUNK."""
-    rest = list(values)
-    for start in range(0, len(rest), CHUNK):
-        yield rest[start : start + CHUNK]

@@ -1,0 +1,268 @@
+"""What was heard of a window: its sessions as columns, and how much of it was observed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from django.db import connection
+
+from .. import conf
+from ..kernel import metrics
+from ..kernel.correlate import Listening
+from ..kernel.types import RuleSet
+from ..models import Coverage, Lease, Session, Stream
+from ..querysets import FOUR_HOURS_MS
+from . import rows
+
+__all__ = ["Heard", "covered", "heard", "heard_otherwise", "sessions_known_from_ms", "together"]
+
+Ints = npt.NDArray[np.int64]
+
+DAY_MS = 24 * 3600 * 1000
+
+HORIZON = "retention"
+"""The row of Lease whose ``expires`` remembers from when on sessions are known."""
+
+SESSIONS_KNOWN_FROM = (
+    f"COALESCE((SELECT expires FROM {connection.ops.quote_name(Lease._meta.db_table)} WHERE name = '{HORIZON}'), 0)"
+)
+"""SQL: no session that ended later was ever deleted. Figures of older airings stand as they are.
+
+It is remembered, so that keeping sessions longer from today on does not make
+old airings look as if nobody had listened.
+"""
+
+
+def sessions_cutoff_ms(now_ms: int) -> int:
+    """Sessions that ended earlier are deleted."""
+    return now_ms - conf.get().keep_sessions_days * DAY_MS
+
+
+def sessions_known_from_ms(now_ms: int) -> int:
+    """No session that ended later was ever deleted, or may be now."""
+    [(known_ms,)] = rows.fetch(f"SELECT {SESSIONS_KNOWN_FROM}")
+    return max(int(known_ms), sessions_cutoff_ms(now_ms))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Heard:
+    """The sessions of one window in the studio's time, the excluded ones left out."""
+
+    listening: Listening
+    played_ms: Ints
+    open_since_ms: int | None  # the earliest start of a session that is still open
+
+    def counting(self, rules: RuleSet) -> npt.NDArray[np.bool_]:
+        """Which sessions count. How long an open one will be is not known: it counts until it has ended too short."""
+        return metrics.counted(self.played_ms, rules, listening=self.listening) | self.listening.is_open
+
+    def is_settled(self, ended_ms: int, settled_before_ms: int) -> bool:
+        """Can nothing late be told of what ended at ``ended_ms``, and has everybody who met it left?"""
+        return ended_ms <= settled_before_ms and (self.open_since_ms is None or self.open_since_ms >= ended_ms)
+
+
+def heard(streams: Sequence[Stream], begin_ms: int, end_ms: int, *, amounts: bool = False) -> Heard:
+    """What was heard of ``[begin_ms, end_ms)``, shifted by each stream's delay.
+
+    With ``amounts`` the listening also tells what was sent: bytes, and the sound of segments.
+    """
+    columns = (*_COLUMNS, *_AMOUNTS) if amounts else _COLUMNS
+    return _heard(streams, begin_ms, end_ms, columns, _COUNTED)[0]
+
+
+def heard_otherwise(streams: Sequence[Stream], begin_ms: int, end_ms: int, relabelled: Collection[int]) -> Heard:
+    """What would be heard if these sessions, by id, counted where they do not, and did not where they do."""
+    found, [ids, counts] = _heard(streams, begin_ms, end_ms, (*_COLUMNS, *_LABELS), _ALL)
+    mask = (counts != 0) ^ np.isin(ids, list(relabelled))
+    listening = found.listening.only(mask)
+    open_starts = listening.started_ms[listening.is_open]
+    return Heard(
+        listening=listening,
+        played_ms=found.played_ms[mask],
+        open_since_ms=int(open_starts.min()) if len(open_starts) else None,
+    )
+
+
+def _heard(
+    streams: Sequence[Stream], begin_ms: int, end_ms: int, columns: Sequence[str], which: str
+) -> tuple[Heard, list[Ints]]:
+    """What was heard, and beside it the columns after those of ``_COLUMNS``."""
+    found = [
+        _later(_sessions(ids, begin_ms + delay_ms, end_ms + delay_ms, columns, which), -delay_ms)
+        for delay_ms, ids in _by_delay(streams).items()
+    ]
+    whole = np.concatenate([some.whole for some in found])
+    split = [row for some in found for row in some.split]
+    heads = np.array([row[:-1] for row in split], dtype=np.int64).reshape(-1, len(columns))
+    started, ended, played, listener, is_open, *sent = (
+        np.ascontiguousarray(column) for column in np.concatenate((whole, heads)).T
+    )
+    open_mask = is_open != 0
+    part_starts, part_ends, part_session = _parts(started, ended, len(whole), split)
+    bytes_sent, delivered_ms = sent if columns[len(_COLUMNS) :] == _AMOUNTS else (None, None)
+    made = Heard(
+        listening=Listening(
+            part_started_ms=part_starts,
+            part_ended_ms=part_ends,
+            part_session=part_session,
+            started_ms=started,
+            ended_ms=ended,
+            is_open=open_mask,
+            listener=listener,
+            bytes_sent=bytes_sent,
+            delivered_ms=delivered_ms,
+        ),
+        played_ms=played,
+        open_since_ms=int(started[open_mask].min()) if open_mask.any() else None,
+    )
+    return made, sent
+
+
+def together(some: Sequence[Heard]) -> Heard:
+    """The sessions of all of them; ``some`` is not empty."""
+    since = [one.open_since_ms for one in some if one.open_since_ms is not None]
+    return Heard(
+        listening=reduce(Listening.together, (one.listening for one in some)),
+        played_ms=np.concatenate([one.played_ms for one in some]),
+        open_since_ms=min(since, default=None),
+    )
+
+
+_COLUMNS = ("started", "ended", "played_ms", "listener", "CAST(is_open AS INTEGER)")
+
+_AMOUNTS = ("COALESCE(bytes_sent, -1)", "COALESCE(delivered_ms, -1)")
+"""-1 where a source does not tell."""
+
+_LABELS = ("id", "CASE WHEN exclusion = '' THEN 1 ELSE 0 END")
+_COUNTED, _ALL = " AND exclusion = ''", ""
+"""Which sessions are read."""
+
+
+class _Sessions(NamedTuple):
+    """Sessions as rows of the columns that were asked for; those of several parts apart, with these as the last."""
+
+    whole: Ints
+    split: list[list[Any]]
+
+
+def _later(some: _Sessions, delay_ms: int) -> _Sessions:
+    if delay_ms:
+        some.whole[:, :2] += delay_ms
+        for row in some.split:
+            row[0] += delay_ms
+            row[1] += delay_ms
+    return some
+
+
+def _sessions(stream_ids: Sequence[int], begin_ms: int, end_ms: int, columns: Sequence[str], which: str) -> _Sessions:
+    """Sessions that meet ``[begin_ms, end_ms)`` and every open one that began before its end.
+
+    Closed ones of up to four hours ended at most so long after the window
+    (for a window that ended just now: nearly all are wanted), long ones have
+    an index of their own, and so have the open ones. The plus keeps SQLite from
+    reading all that ever started instead.
+    """
+    marks = ",".join(["%s"] * len(stream_ids))
+    named = ", ".join(f"{column} AS c{place}" for place, column in enumerate(columns))
+    select = f"SELECT {named}, parts FROM {rows.table(Session)} WHERE stream_id IN ({marks}){which} AND +started < %s"
+    met = (
+        f"{select} AND ended > %s AND ended < %s AND NOT is_open AND NOT is_long"
+        f" UNION ALL {select} AND ended > %s AND is_long AND NOT is_open"
+        f" UNION ALL {select} AND is_open"
+    )
+    parameters = [
+        *stream_ids, end_ms, begin_ms, end_ms + FOUR_HOURS_MS,
+        *stream_ids, end_ms, begin_ms,
+        *stream_ids, end_ms,
+    ]  # fmt: skip
+    return (_as_bytes if connection.vendor == "postgresql" else _as_rows)(met, parameters, len(columns))
+
+
+def _as_rows(met: str, parameters: Sequence[Any], width: int) -> _Sessions:
+    found = rows.fetch(met, parameters)
+    whole = [row[:width] for row in found if row[width] is None]
+    split = [[*row[:width], json.loads(row[width])] for row in found if row[width] is not None]
+    flat = np.fromiter(itertools.chain.from_iterable(whole), dtype=np.int64, count=width * len(whole))
+    return _Sessions(flat.reshape(-1, width), split)
+
+
+def _as_bytes(met: str, parameters: Sequence[Any], width: int) -> _Sessions:
+    """The same from PostgreSQL as one value, twice as fast: nothing but integers, in network order."""
+    names = [f"c{place}" for place in range(width)]
+    [(packed, split)] = rows.fetch(
+        f"WITH met AS MATERIALIZED ({met}) SELECT"
+        f" (SELECT string_agg({' || '.join(f'int8send({name}::bigint)' for name in names)}, ''::bytea)"
+        " FROM met WHERE parts IS NULL),"
+        f" (SELECT json_agg(json_build_array({', '.join(names)}, parts))::text FROM met WHERE parts IS NOT NULL)",
+        parameters,
+    )
+    whole = np.frombuffer(packed or b"", dtype=">i8").astype(np.int64).reshape(-1, width)
+    return _Sessions(whole, json.loads(split) if split else [])
+
+
+def _by_delay(streams: Iterable[Stream]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = defaultdict(list)
+    for stream in streams:
+        found[stream.delay_ms].append(stream.pk)
+    return found
+
+
+def _parts(starts: Ints, ends: Ints, whole: int, split: Sequence[Sequence[Any]]) -> tuple[Ints, Ints, Ints]:
+    """Starts, ends and session numbers of all parts; the first ``whole`` sessions are one part each."""
+    if not split:
+        return starts, ends, np.arange(whole)
+    offsets = np.array([pair for row in split for pair in row[-1]], dtype=np.int64)
+    owner = np.repeat(np.arange(whole, whole + len(split)), [len(row[-1]) for row in split])
+    return (
+        np.concatenate((starts[:whole], starts[owner] + offsets[:, 0])),
+        np.concatenate((ends[:whole], starts[owner] + offsets[:, 1])),
+        np.concatenate((np.arange(whole), owner)),
+    )
+
+
+def covered(streams: Sequence[Stream], starts: Ints, ends: Ints) -> npt.NDArray[np.float64]:
+    """Of each ``[starts, ends)`` (milliseconds), the share in which the streams were observed, 0 to 1: their mean.
+
+    A stream that is switched off and was not observed in all that time is not asked.
+    """
+    begin_ms, end_ms = int(starts.min()), int(ends.max())
+    lasting = np.maximum(ends - starts, 1)
+    by_stream: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    longest_delay_ms = max(abs(stream.delay_ms) for stream in streams)
+    for stream_id, started, ended in rows.fetch_in(
+        f"SELECT stream_id, started, ended FROM {rows.table(Coverage)}"
+        " WHERE ended > %s AND started < %s AND NOT totals_only AND stream_id IN ({values}) ORDER BY started",
+        [begin_ms - longest_delay_ms, end_ms + longest_delay_ms],
+        [stream.pk for stream in streams],
+    ):
+        by_stream[stream_id].append((started, ended))
+    shares = [
+        _inside(by_stream[stream.pk], starts + stream.delay_ms, ends + stream.delay_ms) / lasting
+        for stream in streams
+        if stream.active or stream.pk in by_stream
+    ]
+    return np.round(np.mean(shares, axis=0), 4) if shares else np.zeros(len(starts))
+
+
+def _inside(spans: Sequence[tuple[int, int]], starts: Ints, ends: Ints) -> Ints:
+    """How much of each ``[starts, ends)`` lies in the disjoint, sorted spans."""
+    if not spans:
+        return np.zeros(len(starts), dtype=np.int64)
+    bounds = np.array(spans, dtype=np.int64)
+    before = np.concatenate(([0], np.cumsum(bounds[:, 1] - bounds[:, 0])))
+
+    def until(instants: Ints) -> Ints:
+        index = np.searchsorted(bounds[:, 0], instants, side="right")
+        last = np.maximum(index - 1, 0)
+        within = np.clip(instants, bounds[last, 0], bounds[last, 1]) - bounds[last, 0]
+        return np.where(index > 0, before[last] + within, 0)
+
+    return until(ends) - until(starts)
