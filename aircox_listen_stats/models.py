@@ -517,6 +517,9 @@ class RecordingPlay(models.Model):
     recording = models.ForeignKey(Recording, models.CASCADE, related_name="plays", db_index=False)
     visit = models.BigIntegerField()
     listener = models.BigIntegerField(_("listener"), null=True, help_text=_("Null once it is old."))
+    visit_started = InstantField(
+        null=True, help_text=_("The listener's key is of that moment's period; null where it is not known.")
+    )
     started = InstantField(_("first heard of"))
     seen = InstantField(_("last heard of"))
     sections = models.JSONField(
@@ -861,3 +864,59 @@ class ProgramAccess(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user or self.group}: {self.program_title or self.program_id}"
+
+
+class LetterSubscription(models.Model):
+    """A producer wants a letter after each diffusion of a program that ends from ``since`` on."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", verbose_name=_("user"))
+    program_id = models.IntegerField(_("program"))
+    since = InstantField(_("since"))
+
+    class Meta:
+        verbose_name = _("subscription to letters")
+        verbose_name_plural = _("subscriptions to letters")
+        constraints = [models.UniqueConstraint(fields=["user", "program_id"], name="listen_letter_wanted")]
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.program_id}"
+
+
+class Letter(models.Model):
+    """The letter about one diffusion to one producer. Its row is why there is never a second one.
+
+    The diffusion is known by the key of its airing, which outlives a change of its times. Holds no address: that is
+    asked of the user when the letter is sent.
+    """
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("waits to be sent")
+        SENDING = "sending", _("is being sent")
+        SENT = "sent", _("sent")
+        DEAD = "dead", _("given up")
+        DOUBTFUL = "doubtful", _("perhaps sent")  # the line broke while it was handed over
+        DROPPED = "dropped", _("no longer wanted")
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", verbose_name=_("user"))
+    program_id = models.IntegerField(_("program"))
+    station_id = models.IntegerField(_("station"))
+    key = models.CharField(max_length=96)
+    airing_id = models.BigIntegerField(_("diffusion"))
+    state = models.CharField(_("state"), max_length=8, choices=State.choices, default=State.WAITING)
+    queued = InstantField(_("queued"))
+    due = InstantField(_("due"), help_text=_("Not to be tried earlier."))
+    changed = InstantField(_("changed"))
+    tries = models.IntegerField(_("tries"), default=0)
+    error = models.CharField(_("error"), max_length=96, blank=True, help_text=_("The kind of the last one alone."))
+
+    class Meta:
+        verbose_name = _("letter")
+        verbose_name_plural = _("letters")
+        constraints = [models.UniqueConstraint(fields=["user", "station_id", "key"], name="listen_letter_of")]
+        indexes = [
+            models.Index(fields=["due"], name="listen_letter_due", condition=Q(state__in=["waiting", "sending"])),
+            models.Index(fields=["changed"], name="listen_letter_changed"),
+        ]
+
+    def __str__(self) -> str:
+        return f"letter {self.pk}"

@@ -265,7 +265,7 @@ class _Refresh:
             update_conflicts=True,
             unique_fields=["visit", "recording"],
             update_fields=[
-                *("started", "seen", "sections", "played_ms", "dropped"),
+                *("visit_started", "started", "seen", "sections", "played_ms", "dropped"),
                 *("listener", "country", "app", "exclusion", "rule"),
             ],
         )
@@ -288,6 +288,7 @@ class _Refresh:
                 RecordingPlay(
                     recording=recording,
                     visit=visit.number,
+                    visit_started=from_ms(visit.told[0].at_ms),
                     started=from_ms(told[0].at_ms),
                     # What was dropped is not heard of.
                     seen=from_ms(told[len(told) - found.dropped - 1].at_ms),
