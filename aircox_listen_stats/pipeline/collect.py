@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 from django.db import close_old_connections
@@ -36,6 +37,7 @@ from . import (
     quarters,
     retention,
     rollup,
+    shares,
     stream_events,
     streams,
     timeline,
@@ -74,10 +76,10 @@ RUNNING_EVERY_MS = 30 * MS
 SETTLE_EVERY_MS = 5 * 60 * MS
 SETTLE_BACK_MS = 14 * DAY_MS
 """An airing that could not settle for two weeks is left to listen_stats_rebuild."""
-CUMES_EVERY_MS = 10 * 60 * MS
-"""How old the cume of the running day may be: it is counted from all sessions of the day, which takes a moment."""
-CUMES_AGAIN_EVERY_MS = HOUR_MS
-CUMES_AGAIN_MS = 3 * DAY_MS
+DAYS_EVERY_MS = 10 * 60 * MS
+"""How old the cume and the shares of the running day may be: all sessions of the day are read, which takes a moment."""
+DAYS_AGAIN_EVERY_MS = HOUR_MS
+DAYS_AGAIN_MS = 3 * DAY_MS
 """The days that are counted again each hour: nearly all that is told late is of them."""
 HEALTH_EVERY_MS = 60 * MS
 STREAMS_EVERY_MS = 5 * 60 * MS
@@ -189,7 +191,8 @@ class Collector:
         for station_id in self._stations:
             yield lambda one=station_id: self._keep_timeline(one, now_ms)
             yield lambda one=station_id: self._keep_audience(one, now_ms)
-            yield lambda one=station_id: self._keep_cumes(one, now_ms)
+            yield lambda one=station_id: self._keep_days("cumes", cumes, one, now_ms)
+            yield lambda one=station_id: self._keep_days("shares", shares, one, now_ms)
             yield lambda one=station_id: self._guard(
                 f"live count of station {one}", lambda: self.publisher.publish(one, now_ms=now_ms)
             )
@@ -215,7 +218,7 @@ class Collector:
     def _keep_house(self, now_ms: int) -> None:
         if self._due.is_due("prune", DAY_MS, now_ms):
             self._guard("retention", lambda: retention.prune(now_ms=now_ms))
-        if self._due.is_due("close cumes", CUMES_AGAIN_EVERY_MS, now_ms):
+        if self._due.is_due("close cumes", DAYS_AGAIN_EVERY_MS, now_ms):
             self._guard(
                 "weeks and months", lambda: cumes.close_periods(now_ms=now_ms, rule_sets=rollup.every_rule_set())
             )
@@ -399,8 +402,9 @@ class Collector:
         def compute_all(started_ms: int, ended_ms: int) -> None:
             compute(started_ms, ended_ms)
             compute_quarters(started_ms, ended_ms)
-            if ended_ms < now_ms - CUMES_AGAIN_MS:  # younger days are counted by the clock: that takes a moment each
+            if ended_ms < now_ms - DAYS_AGAIN_MS:  # younger days are counted by the clock: that takes a moment each
                 cumes.refresh(station_id, started_ms, ended_ms, now_ms=now_ms, rule_sets=rollup.every_rule_set())
+                shares.refresh(station_id, started_ms, ended_ms, now_ms=now_ms, rule_sets=rollup.every_rule_set())
 
         def compute_quarters(started_ms: int, ended_ms: int) -> None:
             quarters.refresh(station_id, started_ms, ended_ms, now_ms=now_ms, rule_sets=rollup.every_rule_set())
@@ -421,19 +425,21 @@ class Collector:
         if self._due.is_due(f"settle {station_id}", SETTLE_EVERY_MS, now_ms):
             self._guard(f"provisional {what}", settle)
 
-    def _keep_cumes(self, station_id: int, now_ms: int) -> None:
+    def _keep_days(self, what: str, keeper: ModuleType, station_id: int, now_ms: int) -> None:
+        """Keeps what is counted from all sessions of a day: the running one, young ones, those that may settle."""
+
         def count(started_ms: int, ended_ms: int) -> None:
-            cumes.refresh(station_id, started_ms, ended_ms, now_ms=now_ms, rule_sets=rollup.every_rule_set())
+            keeper.refresh(station_id, started_ms, ended_ms, now_ms=now_ms, rule_sets=rollup.every_rule_set())
 
         def count_again() -> None:
-            count(now_ms - CUMES_AGAIN_MS, now_ms)
-            for started_ms, ended_ms in cumes.unsettled(station_id, now_ms=now_ms, back_ms=SETTLE_BACK_MS):
+            count(now_ms - DAYS_AGAIN_MS, now_ms)
+            for started_ms, ended_ms in keeper.unsettled(station_id, now_ms=now_ms, back_ms=SETTLE_BACK_MS):
                 count(started_ms, ended_ms)
 
-        if self._due.is_due(f"late cumes {station_id}", CUMES_AGAIN_EVERY_MS, now_ms):
-            self._guard(f"late cumes of station {station_id}", count_again)
-        if self._due.is_due(f"cumes {station_id}", CUMES_EVERY_MS, now_ms):
-            self._guard(f"cumes of station {station_id}", lambda: count(now_ms - 1, now_ms))
+        if self._due.is_due(f"late {what} {station_id}", DAYS_AGAIN_EVERY_MS, now_ms):
+            self._guard(f"late {what} of station {station_id}", count_again)
+        if self._due.is_due(f"{what} {station_id}", DAYS_EVERY_MS, now_ms):
+            self._guard(f"{what} of station {station_id}", lambda: count(now_ms - 1, now_ms))
 
     def _work_off(self, kind: str, station_id: int, compute: Callable[[int, int], object], now_ms: int) -> None:
         windows.work_off(kind, station_id, compute, put_off=self._put_off, now_ms=now_ms)

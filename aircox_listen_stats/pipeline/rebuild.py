@@ -11,7 +11,7 @@ from .. import conf
 from ..fields import from_ms
 from ..kernel.types import Why
 from ..models import Connection, StaleWindow, Stream
-from . import cumes, ingest, quarters, rollup, stitching, timeline
+from . import cumes, ingest, quarters, rollup, shares, stitching, timeline
 
 MS = 1000
 PIECE_MS = 24 * 3600 * MS
@@ -65,6 +65,7 @@ def rebuild(
         steps.done()
     for one in stations:
         quarters.refresh(one, started_ms, min(ended_ms, now_ms), now_ms=now_ms, rule_sets=names)
+        shares.refresh(one, started_ms, ended_ms, now_ms=now_ms, rule_sets=names)
         cumes.refresh(one, started_ms, ended_ms, now_ms=now_ms, rule_sets=names)
     # What waited for this is done; what became stale meanwhile has rows of its own.
     for first in range(0, len(waiting), ROWS_AT_ONCE):

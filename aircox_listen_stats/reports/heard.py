@@ -22,7 +22,17 @@ from ..models import Coverage, Lease, Session, Stream
 from ..querysets import FOUR_HOURS_MS
 from . import rows
 
-__all__ = ["Heard", "covered", "heard", "heard_otherwise", "sessions_known_from_ms", "together"]
+__all__ = [
+    "Heard",
+    "HeardBy",
+    "Label",
+    "covered",
+    "heard",
+    "heard_by",
+    "heard_otherwise",
+    "sessions_known_from_ms",
+    "together",
+]
 
 Ints = npt.NDArray[np.int64]
 
@@ -69,6 +79,23 @@ class Heard:
         return ended_ms <= settled_before_ms and (self.open_since_ms is None or self.open_since_ms >= ended_ms)
 
 
+class Label(NamedTuple):
+    """What is known of whoever listens. Blank is unknown; a referrer of ``-`` could have been named and was not."""
+
+    country: str
+    app: str
+    referrer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeardBy:
+    """What was heard, and by whom: ``label`` of each session is a place in ``labels``, which holds each once."""
+
+    heard: Heard
+    label: Ints
+    labels: Sequence[Label]
+
+
 def heard(streams: Sequence[Stream], begin_ms: int, end_ms: int, *, amounts: bool = False) -> Heard:
     """What was heard of ``[begin_ms, end_ms)``, shifted by each stream's delay.
 
@@ -76,6 +103,20 @@ def heard(streams: Sequence[Stream], begin_ms: int, end_ms: int, *, amounts: boo
     """
     columns = (*_COLUMNS, *_AMOUNTS) if amounts else _COLUMNS
     return _heard(streams, begin_ms, end_ms, columns, _COUNTED)[0]
+
+
+def heard_by(streams: Sequence[Stream], begin_ms: int, end_ms: int) -> HeardBy:
+    """The same, and what is known of whoever listened."""
+    found = _found(streams, begin_ms, end_ms, _COLUMNS, _COUNTED, labelled=True)
+    made, _ = _as_heard(found, _COLUMNS)
+    told = [*itertools.chain.from_iterable(some.whole_labels for some in found)]
+    told += itertools.chain.from_iterable(some.split_labels for some in found)
+    places = {label: place for place, label in enumerate(dict.fromkeys(told))}
+    return HeardBy(
+        heard=made,
+        label=np.fromiter(map(places.__getitem__, told), dtype=np.int64, count=len(told)),
+        labels=[_label(one) for one in places],
+    )
 
 
 def heard_otherwise(streams: Sequence[Stream], begin_ms: int, end_ms: int, relabelled: Collection[int]) -> Heard:
@@ -95,10 +136,20 @@ def _heard(
     streams: Sequence[Stream], begin_ms: int, end_ms: int, columns: Sequence[str], which: str
 ) -> tuple[Heard, list[Ints]]:
     """What was heard, and beside it the columns after those of ``_COLUMNS``."""
-    found = [
-        _later(_sessions(ids, begin_ms + delay_ms, end_ms + delay_ms, columns, which), -delay_ms)
+    return _as_heard(_found(streams, begin_ms, end_ms, columns, which), columns)
+
+
+def _found(
+    streams: Sequence[Stream], begin_ms: int, end_ms: int, columns: Sequence[str], which: str, *, labelled: bool = False
+) -> list[_Sessions]:
+    """The sessions of the streams of each delay, in the studio's time."""
+    return [
+        _later(_sessions(ids, begin_ms + delay_ms, end_ms + delay_ms, columns, which, labelled=labelled), -delay_ms)
         for delay_ms, ids in _by_delay(streams).items()
     ]
+
+
+def _as_heard(found: Sequence[_Sessions], columns: Sequence[str]) -> tuple[Heard, list[Ints]]:
     whole = np.concatenate([some.whole for some in found])
     split = [row for some in found for row in some.split]
     heads = np.array([row[:-1] for row in split], dtype=np.int64).reshape(-1, len(columns))
@@ -136,12 +187,16 @@ def together(some: Sequence[Heard]) -> Heard:
     )
 
 
+_APART = "\x1f"
+"""Between the country, the app and the referrer of one session: neither first nor last holds it."""
+
 _COLUMNS = ("started", "ended", "played_ms", "listener", "CAST(is_open AS INTEGER)")
 
 _AMOUNTS = ("COALESCE(bytes_sent, -1)", "COALESCE(delivered_ms, -1)")
 """-1 where a source does not tell."""
 
 _LABELS = ("id", "CASE WHEN exclusion = '' THEN 1 ELSE 0 END")
+_LABEL = f"country || '{_APART}' || app || '{_APART}' || COALESCE(referrer, '')"
 _COUNTED, _ALL = " AND exclusion = ''", ""
 """Which sessions are read."""
 
@@ -151,6 +206,8 @@ class _Sessions(NamedTuple):
 
     whole: Ints
     split: list[list[Any]]
+    whole_labels: Sequence[str] = ()
+    split_labels: Sequence[str] = ()
 
 
 def _later(some: _Sessions, delay_ms: int) -> _Sessions:
@@ -162,7 +219,15 @@ def _later(some: _Sessions, delay_ms: int) -> _Sessions:
     return some
 
 
-def _sessions(stream_ids: Sequence[int], begin_ms: int, end_ms: int, columns: Sequence[str], which: str) -> _Sessions:
+def _label(told: str) -> Label:
+    country, _, rest = told.partition(_APART)
+    app, _, referrer = rest.rpartition(_APART)
+    return Label(country, app, referrer)
+
+
+def _sessions(
+    stream_ids: Sequence[int], begin_ms: int, end_ms: int, columns: Sequence[str], which: str, *, labelled: bool
+) -> _Sessions:
     """Sessions that meet ``[begin_ms, end_ms)`` and every open one that began before its end.
 
     Closed ones of up to four hours ended at most so long after the window
@@ -172,6 +237,7 @@ def _sessions(stream_ids: Sequence[int], begin_ms: int, end_ms: int, columns: Se
     """
     marks = ",".join(["%s"] * len(stream_ids))
     named = ", ".join(f"{column} AS c{place}" for place, column in enumerate(columns))
+    named += f", {_LABEL} AS label" if labelled else ""
     select = f"SELECT {named}, parts FROM {rows.table(Session)} WHERE stream_id IN ({marks}){which} AND +started < %s"
     met = (
         f"{select} AND ended > %s AND ended < %s AND NOT is_open AND NOT is_long"
@@ -183,29 +249,38 @@ def _sessions(stream_ids: Sequence[int], begin_ms: int, end_ms: int, columns: Se
         *stream_ids, end_ms, begin_ms,
         *stream_ids, end_ms,
     ]  # fmt: skip
-    return (_as_bytes if connection.vendor == "postgresql" else _as_rows)(met, parameters, len(columns))
+    read = _as_bytes if connection.vendor == "postgresql" else _as_rows
+    return read(met, parameters, len(columns), labelled)
 
 
-def _as_rows(met: str, parameters: Sequence[Any], width: int) -> _Sessions:
+def _as_rows(met: str, parameters: Sequence[Any], width: int, labelled: bool) -> _Sessions:
     found = rows.fetch(met, parameters)
-    whole = [row[:width] for row in found if row[width] is None]
-    split = [[*row[:width], json.loads(row[width])] for row in found if row[width] is not None]
-    flat = np.fromiter(itertools.chain.from_iterable(whole), dtype=np.int64, count=width * len(whole))
-    return _Sessions(flat.reshape(-1, width), split)
+    whole = [row for row in found if row[-1] is None]
+    split = [row for row in found if row[-1] is not None]
+    flat = np.fromiter(
+        itertools.chain.from_iterable(row[:width] for row in whole), dtype=np.int64, count=width * len(whole)
+    )
+    return _Sessions(
+        flat.reshape(-1, width),
+        [[*row[:width], json.loads(row[-1])] for row in split],
+        [row[width] for row in whole] if labelled else (),
+        [row[width] for row in split] if labelled else (),
+    )
 
 
-def _as_bytes(met: str, parameters: Sequence[Any], width: int) -> _Sessions:
+def _as_bytes(met: str, parameters: Sequence[Any], width: int, labelled: bool) -> _Sessions:
     """The same from PostgreSQL as one value, twice as fast: nothing but integers, in network order."""
     names = [f"c{place}" for place in range(width)]
-    [(packed, split)] = rows.fetch(
-        f"WITH met AS MATERIALIZED ({met}) SELECT"
-        f" (SELECT string_agg({' || '.join(f'int8send({name}::bigint)' for name in names)}, ''::bytea)"
-        " FROM met WHERE parts IS NULL),"
-        f" (SELECT json_agg(json_build_array({', '.join(names)}, parts))::text FROM met WHERE parts IS NOT NULL)",
+    is_whole, is_split = "FILTER (WHERE parts IS NULL)", "FILTER (WHERE parts IS NOT NULL)"
+    whole_labels, split_labels = (f"array_agg(label) {one}" if labelled else "NULL" for one in (is_whole, is_split))
+    [(packed, split, *labels)] = rows.fetch(
+        f"SELECT string_agg({' || '.join(f'int8send({name}::bigint)' for name in names)}, ''::bytea) {is_whole},"
+        f" (json_agg(json_build_array({', '.join(names)}, parts)) {is_split})::text,"
+        f" {whole_labels}, {split_labels} FROM ({met}) AS met",
         parameters,
     )
     whole = np.frombuffer(packed or b"", dtype=">i8").astype(np.int64).reshape(-1, width)
-    return _Sessions(whole, json.loads(split) if split else [])
+    return _Sessions(whole, json.loads(split) if split else [], *(some or () for some in labels))
 
 
 def _by_delay(streams: Iterable[Stream]) -> dict[int, list[int]]:
