@@ -23,6 +23,7 @@ __all__ = [
     "Slots",
     "broadcast_day_start",
     "broadcast_days",
+    "day_start",
     "dayparts",
     "days",
     "hours",
@@ -106,6 +107,11 @@ def dayparts(zone: ZoneInfo, start_ms: int, end_ms: int) -> tuple[Slots, Ints]:
         day += ONE_DAY
     slots = _slots(np.array(sorted(bounds), dtype=np.int64), start_ms, end_ms)
     return slots, np.array([bounds[start] for start in slots.starts_ms.tolist()], dtype=np.int64)
+
+
+def day_start(day: dt.date, zone: ZoneInfo, starts: dt.time) -> int:
+    """When the broadcast day of that date begins: at the first ``starts`` of it, or at the skip of it."""
+    return _first_instant(day, starts, zone)
 
 
 def broadcast_day_start(instant_ms: int, zone: ZoneInfo, starts: dt.time) -> int:

@@ -18,7 +18,7 @@ from .. import conf
 from ..kernel import metrics
 from ..kernel.correlate import Listening
 from ..kernel.types import RuleSet
-from ..models import Coverage, Lease, Session, Stream
+from ..models import Airing, Coverage, Lease, Session, Stream
 from ..querysets import FOUR_HOURS_MS
 from . import rows
 
@@ -29,6 +29,8 @@ __all__ = [
     "covered",
     "heard",
     "heard_by",
+    "heard_for_long",
+    "heard_on_air",
     "heard_otherwise",
     "sessions_known_from_ms",
     "together",
@@ -117,6 +119,25 @@ def heard_by(streams: Sequence[Stream], begin_ms: int, end_ms: int) -> HeardBy:
         label=np.fromiter(map(places.__getitem__, told), dtype=np.int64, count=len(told)),
         labels=[_label(one) for one in places],
     )
+
+
+def heard_for_long(streams: Sequence[Stream], begin_ms: int, end_ms: int) -> Heard:
+    """Of what was heard of ``[begin_ms, end_ms)``, the sessions of more than four hours and those that are open."""
+    found = [
+        _later(_long_sessions(ids, begin_ms + delay_ms, end_ms + delay_ms), -delay_ms)
+        for delay_ms, ids in _by_delay(streams).items()
+    ]
+    return _as_heard(found, _COLUMNS)[0]
+
+
+def heard_on_air(streams: Sequence[Stream], where: str, values: Sequence[Any]) -> Heard:
+    """What was heard of the airings ``a`` that the SQL condition ``where`` names, with what was sent."""
+    columns = (*_COLUMNS, *_AMOUNTS)
+    found = [
+        _later(_sessions_on_air(ids, delay_ms, columns, where, values), -delay_ms)
+        for delay_ms, ids in _by_delay(streams).items()
+    ]
+    return _as_heard(found, columns)[0]
 
 
 def heard_otherwise(streams: Sequence[Stream], begin_ms: int, end_ms: int, relabelled: Collection[int]) -> Heard:
@@ -235,10 +256,7 @@ def _sessions(
     an index of their own, and so have the open ones. The plus keeps SQLite from
     reading all that ever started instead.
     """
-    marks = ",".join(["%s"] * len(stream_ids))
-    named = ", ".join(f"{column} AS c{place}" for place, column in enumerate(columns))
-    named += f", {_LABEL} AS label" if labelled else ""
-    select = f"SELECT {named}, parts FROM {rows.table(Session)} WHERE stream_id IN ({marks}){which} AND +started < %s"
+    select = f"{_select(columns, labelled=labelled)} WHERE stream_id IN ({_marks(stream_ids)}){which} AND +started < %s"
     met = (
         f"{select} AND ended > %s AND ended < %s AND NOT is_open AND NOT is_long"
         f" UNION ALL {select} AND ended > %s AND is_long AND NOT is_open"
@@ -249,8 +267,46 @@ def _sessions(
         *stream_ids, end_ms, begin_ms,
         *stream_ids, end_ms,
     ]  # fmt: skip
+    return _fetched(met, parameters, len(columns), labelled)
+
+
+def _long_sessions(stream_ids: Sequence[int], begin_ms: int, end_ms: int) -> _Sessions:
+    select = f"{_select(_COLUMNS)} WHERE stream_id IN ({_marks(stream_ids)}){_COUNTED} AND +started < %s"
+    met = f"{select} AND ended > %s AND is_long AND NOT is_open UNION ALL {select} AND is_open"
+    return _fetched(met, [*stream_ids, end_ms, begin_ms, *stream_ids, end_ms], len(_COLUMNS))
+
+
+def _sessions_on_air(
+    stream_ids: Sequence[int], delay_ms: int, columns: Sequence[str], where: str, values: Sequence[Any]
+) -> _Sessions:
+    """As :func:`_sessions`, of every airing. A cross join is taken in the order of its words by SQLite."""
+    met = (
+        f"SELECT s.id FROM {rows.table(Airing)} a CROSS JOIN {rows.table(Session)} s"
+        f" WHERE ({where}) AND s.stream_id IN ({_marks(stream_ids)}) AND s.exclusion = '' AND +s.started < a.ended + %s"
+    )
+    ended = " AND s.ended > a.started + %s"
+    each = (
+        f"{met}{ended} AND s.ended < a.ended + %s AND NOT s.is_open AND NOT s.is_long"
+        f" UNION {met}{ended} AND s.is_long AND NOT s.is_open"
+        f" UNION {met} AND s.is_open"
+    )
+    given = [*values, *stream_ids, delay_ms]
+    parameters = [*given, delay_ms, delay_ms + FOUR_HOURS_MS, *given, delay_ms, *given]
+    return _fetched(f"{_select(columns)} WHERE id IN ({each})", parameters, len(columns))
+
+
+def _select(columns: Sequence[str], *, labelled: bool = False) -> str:
+    named = ", ".join(f"{column} AS c{place}" for place, column in enumerate(columns))
+    return f"SELECT {named}{f', {_LABEL} AS label' if labelled else ''}, parts FROM {rows.table(Session)}"
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ",".join(["%s"] * len(values))
+
+
+def _fetched(sql: str, parameters: Sequence[Any], width: int, labelled: bool = False) -> _Sessions:
     read = _as_bytes if connection.vendor == "postgresql" else _as_rows
-    return read(met, parameters, len(columns), labelled)
+    return read(sql, parameters, width, labelled)
 
 
 def _as_rows(met: str, parameters: Sequence[Any], width: int, labelled: bool) -> _Sessions:

@@ -1,0 +1,94 @@
+"""The stored quarter-hours of a stretch of time as columns: some milliseconds for a year of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from django.db import connection
+
+from ..kernel.arrays import Bools, Ints
+from ..kernel.metrics import QUARTER_HOUR_MS
+from ..models import QuarterHour
+from . import rows
+
+__all__ = ["COLUMNS", "Quarters", "columns_of", "read", "whole_quarters"]
+
+COLUMNS = (
+    "started",
+    "listening_ms",
+    "person_ms",
+    "inherited",
+    "begun",
+    "peak",
+    "peak_at",
+    "quarter_listeners",
+    "quarter_listeners_in_one_piece",
+    "bytes_sent",
+    "bytes_told_ms",
+    "delivered_ms",
+    "delivered_told_ms",
+    "covered_ms",
+    "settled",
+)
+
+_NUMBERS = {"peak_at": "COALESCE(peak_at, -1)", "settled": "CASE WHEN settled THEN 1 ELSE 0 END"}
+"""What is no number in both databases, as one."""
+
+READ_AT_ONCE = 4000
+"""Rows that stand in memory as Python's own numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Quarters:
+    """Quarter-hours of one stream, or of a station, under one rule-set, in order; those without a row are missing."""
+
+    values: Ints  # a row for each quarter-hour, in the columns of COLUMNS
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, column: str) -> Ints:
+        return self.values[:, COLUMNS.index(column)]
+
+    def only(self, mask: Bools) -> Quarters:
+        return Quarters(values=self.values[mask])
+
+    def within(self, starts_ms: Ints, ends_ms: Ints) -> Bools:
+        """Which lie as a whole in one of the stretches, which are disjoint and ascend."""
+        if not len(starts_ms):
+            return np.zeros(len(self), dtype=np.bool_)
+        started = self["started"]
+        place = np.searchsorted(starts_ms, started, side="right") - 1
+        inside = started + QUARTER_HOUR_MS <= ends_ms[np.maximum(place, 0)]
+        return inside & (place >= 0)
+
+
+def read(station_id: int, stream_id: int, rule_set: str, started_ms: int, ended_ms: int) -> Quarters:
+    """Those that begin in ``[started_ms, ended_ms)``; ``stream_id`` may be QuarterHour.STATION."""
+    named = ", ".join(_NUMBERS.get(name, name) for name in COLUMNS)
+    sql = (
+        f"SELECT {named} FROM {rows.table(QuarterHour)}"
+        " WHERE station_id = %s AND stream_id = %s AND rule_set = %s AND started >= %s AND started < %s"
+        " ORDER BY started"
+    )
+    return Quarters(values=columns_of(sql, [station_id, stream_id, rule_set, started_ms, ended_ms], len(COLUMNS)))
+
+
+def columns_of(sql: str, parameters: Sequence[Any], width: int) -> Ints:
+    """The rows of a query that gives whole numbers alone."""
+    pieces = [np.empty((0, width), dtype=np.int64)]
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        while some := cursor.fetchmany(READ_AT_ONCE):
+            pieces.append(np.array(some, dtype=np.int64))
+    return np.concatenate(pieces)
+
+
+def whole_quarters(starts_ms: Ints, ends_ms: Ints) -> tuple[Ints, Ints]:
+    """Of each stretch, the first instant and the end of its whole quarter-hours; no length where it has none."""
+    first = -(-starts_ms // QUARTER_HOUR_MS) * QUARTER_HOUR_MS
+    stop = ends_ms // QUARTER_HOUR_MS * QUARTER_HOUR_MS
+    return first, np.maximum(first, stop)
