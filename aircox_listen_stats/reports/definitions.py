@@ -37,6 +37,15 @@ DEFINITIONS: Mapping[str, Definition] = {
             "cannot be added up: many are the same people."
         ),
     ),
+    "episode_listeners": Definition(
+        label=_("Distinct listeners of an episode"),
+        text=_(
+            "Different pseudonymous listeners of its first run, its repeats and its recordings on demand together. "
+            "Within one period of the secret, a day unless set otherwise, each is counted once. Who returns in another "
+            "one is not recognised: then they are at least as many as the fullest part or period had, and at most all "
+            "of them together, and both numbers are shown."
+        ),
+    ),
     "listening_hours": Definition(
         label=_("Listening hours"),
         text=_("The time that all counted sessions together spent listening to it: TLH, total listening hours."),
@@ -117,6 +126,8 @@ COLUMNS: Mapping[str, str] = {
     "peak": "peak",
     "peak_at": "peak",
     "distinct_listeners": "listeners",
+    "distinct_listeners_at_least": "episode_listeners",
+    "distinct_listeners_at_most": "episode_listeners",
     "listening_hours": "listening_hours",
     "sessions": "sessions",
     "already_there": "inherited",

@@ -14,14 +14,15 @@ from ..conf import Settings
 from ..fields import from_ms, to_ms
 from ..kernel.types import Layer, RuleSet
 from ..models import Airing, Audience
-from . import adjacent, observed, on_demand
+from . import adjacent, episode, observed, on_demand
 from .adjacent import Adjacent
 from .baseline import Baseline, slot_baseline
+from .episode import EpisodeTotals
 from .figures import COUNTS, MINUTE, MS_PER_MINUTE, Figures, is_hidden
 from .flow import MinuteFlow, minute_flow
+from .lines import DiffusionLine, read_line
 from .observed import Gap
 from .on_demand import RecordingLine
-from .program import DiffusionLine, read_line
 from .tune_out import TuneOut, tune_outs
 
 LONGEST_ITEM_MS = 24 * 3_600_000
@@ -125,6 +126,7 @@ class DiffusionAudience:
     sounds: tuple[UnderLine, ...]
     tune_outs: tuple[TuneOut, ...]
     on_demand: tuple[RecordingLine, ...]
+    episode: EpisodeTotals | None
     baseline: Baseline | None
     before: Adjacent | None
     after: Adjacent | None
@@ -168,7 +170,7 @@ def newest_of(diffusion_id: int) -> Airing | None:
 
 
 def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, now: dt.datetime) -> DiffusionAudience:
-    """Everything known of one diffusion, in at most twelve queries."""
+    """Everything known of one diffusion, in at most 14 queries and two for each repeat on a day of another part."""
     line = read_line(airing.pk, rules.name)
     started_ms = to_ms(airing.started)
     # Of what is still on air, the figures tell as far as they were computed.
@@ -200,6 +202,7 @@ def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, no
         sounds=tuple(one for one in under if one.layer == Layer.SOUND),
         tune_outs=() if airing.is_running else tuple(tune_outs(tracks, airing.started, airing.ended, line.figures)),
         on_demand=on_demand.of_episode(airing.episode_id),
+        episode=episode.of_airing(airing, rules, settings, now=now),
         baseline=slot_baseline(airing, line.figures, rules.name, settings.zone),
         before=adjacent.before(airing),
         after=adjacent.after(airing, now=now),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connection
 from django.db.models import Count, Q
 
-from ..fields import from_ms, to_ms
+from .. import conf
+from ..fields import to_ms
 from ..kernel.types import Layer
 from ..models import Airing, Audience
-from .figures import MS_PER_MINUTE, Figures, average, change, falls_short, hours, share
+from . import episode
+from .episode import EpisodeTotals
+from .figures import average, change, falls_short, hours, share
+from .lines import DiffusionLine, line_of, select
 from .programs import period_sums, with_figures
 from .query import Period, ReportQuery
 
@@ -22,26 +25,6 @@ PAGE_DIFFUSIONS = 52
 
 READ_AT_ONCE = 500
 """Rows that a streamed export holds in memory."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiffusionLine:
-    """One diffusion. ``figures`` is None where they are not computed yet."""
-
-    airing_id: int
-    program_id: int | None
-    program_title: str
-    diffusion_id: int | None
-    title: str
-    started: dt.datetime
-    ended: dt.datetime
-    start_basis: str
-    end_basis: str
-    length_minutes: float
-    is_live: bool
-    is_running: bool
-    is_rerun: bool
-    figures: Figures | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +51,7 @@ class ProgramTotals:
 class ProgramAudience:
     """A program's diffusions in the period, newest first, one page of them.
 
+    ``episodes`` are those of these diffusions that were heard more than once, SHOWN of them.
     ``title`` is the one that the program had in the newest of them; empty where none was ever on air.
     """
 
@@ -79,10 +63,11 @@ class ProgramAudience:
     page: int
     pages: int
     lines: tuple[DiffusionLine, ...]
+    episodes: tuple[EpisodeTotals, ...]
 
 
 def program_audience(program_id: int, query: ReportQuery, *, now: dt.datetime, page: int = 1) -> ProgramAudience:
-    """The program in the period, in two queries; a page past the last one is the last one."""
+    """The program in the period, in two queries and those of its episodes; a page past the last one is the last one."""
     totals = _totals(program_id, query, now)
     pages = max(1, -(-totals.diffusions // PAGE_DIFFUSIONS))
     page = min(max(page, 1), pages)
@@ -97,6 +82,7 @@ def program_audience(program_id: int, query: ReportQuery, *, now: dt.datetime, p
         page=page,
         pages=pages,
         lines=lines,
+        episodes=episode.of_program(lines, query.rules, conf.get(), now=now),
     )
 
 
@@ -107,7 +93,7 @@ def each_diffusion(program_id: int, query: ReportQuery, *, now: dt.datetime) -> 
     while True:
         older = " AND (a.started < %s OR (a.started = %s AND a.id < %s))" if after else ""
         rest = f"{where}{older} {NEWEST_FIRST} LIMIT %s"
-        lines = [_line(row) for row in _select(query.rules.name, rest, [*values, *after, READ_AT_ONCE])]
+        lines = [line_of(row) for row in select(query.rules.name, rest, [*values, *after, READ_AT_ONCE])]
         yield from lines
         if len(lines) < READ_AT_ONCE:
             return
@@ -130,7 +116,7 @@ def read_lines(
     program_id: int, query: ReportQuery, *, now: dt.datetime, first: int = 0, count: int = PAGE_DIFFUSIONS
 ) -> list[DiffusionLine]:
     """``count`` lines from the ``first`` on, newest first."""
-    return [_line(row) for row in read_rows(program_id, query, now=now, first=first, count=count)]
+    return [line_of(row) for row in read_rows(program_id, query, now=now, first=first, count=count)]
 
 
 def read_rows(
@@ -138,45 +124,11 @@ def read_rows(
 ) -> list[tuple[Any, ...]]:
     """The same as the database holds it: the one query of the roll-up."""
     where, values = _within(program_id, query, now)
-    return _select(query.rules.name, f"{where} {NEWEST_FIRST} LIMIT %s OFFSET %s", [*values, count, first])
+    return select(query.rules.name, f"{where} {NEWEST_FIRST} LIMIT %s OFFSET %s", [*values, count, first])
 
-
-def read_line(airing_id: int, rule_set: str) -> DiffusionLine:
-    """The line of one diffusion, which must exist."""
-    (row,) = _select(rule_set, "a.id = %s", [airing_id])
-    return _line(row)
-
-
-LINE_COLUMNS = (
-    "id",
-    "program_id",
-    "program_title",
-    "diffusion_id",
-    "title",
-    "started",
-    "ended",
-    "start_basis",
-    "end_basis",
-    "is_live",
-    "is_running",
-    "initial_id",
-)
-"""What a line takes from its airing, before the columns of its figures."""
 
 NEWEST_FIRST = "ORDER BY a.started DESC, a.id DESC"
 """The id breaks ties, so that no diffusion is shown on two pages or on none."""
-
-
-def _select(rule_set: str, rest: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
-    """Rows by SQL: Django would spend several times the database's time on building and converting the same."""
-    columns = [*(f'a."{name}"' for name in LINE_COLUMNS), *(f'f."{name}"' for name in Figures.COLUMNS)]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT {', '.join(columns)} FROM {Airing._meta.db_table} a"
-            f" LEFT JOIN {Audience._meta.db_table} f ON f.airing_id = a.id AND f.rule_set = %s WHERE {rest}",
-            [rule_set, *values],
-        )
-        return cursor.fetchall()
 
 
 def _within(program_id: int, query: ReportQuery, now: dt.datetime) -> tuple[str, list[object]]:
@@ -184,29 +136,6 @@ def _within(program_id: int, query: ReportQuery, now: dt.datetime) -> tuple[str,
     ended_ms = min(query.period.ended_ms, to_ms(now))
     where = "a.layer = %s AND a.program_id = %s AND a.started >= %s AND a.started < %s"
     return where, [Layer.DIFFUSION.value, program_id, query.period.started_ms, ended_ms]
-
-
-def _line(row: Sequence[Any]) -> DiffusionLine:
-    (
-        airing_id, program_id, program_title, diffusion_id, title, started_ms, ended_ms,
-        start_basis, end_basis, is_live, is_running, initial_id, *figures,
-    ) = row  # fmt: skip
-    return DiffusionLine(
-        airing_id=airing_id,
-        program_id=program_id,
-        program_title=program_title,
-        diffusion_id=diffusion_id,
-        title=title,
-        started=from_ms(started_ms),
-        ended=from_ms(ended_ms),
-        start_basis=start_basis,
-        end_basis=end_basis,
-        length_minutes=(ended_ms - started_ms) / MS_PER_MINUTE,
-        is_live=bool(is_live),
-        is_running=bool(is_running),
-        is_rerun=initial_id is not None,
-        figures=Figures.of(figures, started_ms, ended_ms),
-    )
 
 
 def _totals(program_id: int, query: ReportQuery, now: dt.datetime) -> ProgramTotals:

@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy
 from aircox_listen_stats.fields import from_ms
 from aircox_listen_stats.reports.baseline import NOTABLE, Baseline
 from aircox_listen_stats.reports.definitions import BASES, DEFINITIONS, REASONS
+from aircox_listen_stats.reports.episode import EpisodeTotals
 from aircox_listen_stats.reports.figures import MS_PER_HOUR, Figures
 from aircox_listen_stats.reports.program import ProgramTotals
 from aircox_listen_stats.reports.programs import ProgramLine, Spark
@@ -144,11 +145,20 @@ def direction(value: float | None) -> str:
 
 
 @register.filter
-def bound(value: str, figures: Figures | ProgramLine | ProgramTotals | None) -> str:
+def bound(value: str, figures: Figures | ProgramLine | ProgramTotals | EpisodeTotals | None) -> str:
     """``value`` with ≥ before it where the figures are lower bounds."""
     if figures is None or not figures.is_lower_bound or not value[:1].isdigit():
         return value
     return _glued(f"≥ {value}")
+
+
+@register.filter
+def from_to(whole: EpisodeTotals) -> str:
+    """Its distinct listeners: ``42``, ``42–57`` where they are not known better, ``≥ 42`` where a part is missing."""
+    least, most = whole.listeners_at_least, whole.listeners_at_most
+    if least is None or most is None or whole.is_exact or whole.is_lower_bound:
+        return bound(count(least), whole)
+    return f"{count(least)}–{count(most)}"
 
 
 @register.filter

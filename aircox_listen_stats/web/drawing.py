@@ -15,7 +15,8 @@ from itertools import groupby, pairwise
 from ..reports.diffusion import DiffusionAudience, UnderLine
 from ..reports.figures import KNOWN_COVERAGE
 from ..reports.flow import MinuteFlow
-from ..reports.program import DiffusionLine
+from ..reports.lines import DiffusionLine
+from ..reports.on_demand import RecordingLine
 from ..reports.programs import Spark
 
 TICKS = 4
@@ -145,9 +146,18 @@ class FlowBars:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingChart:
+    """How many of the plays of a recording heard each of its minutes, from its start; times are minutes in it."""
+
+    line: str
+    moments: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CurveChart:
     """The audience of a diffusion minute by minute, with everything that stands under it."""
 
+    minutes: float
     ticks: tuple[Tick, ...]
     top_value: int
     area: str
@@ -209,6 +219,7 @@ def curve(report: DiffusionAudience) -> CurveChart:
     top, ticks = scale(highest)
     runs = list(_runs(report.curve, length, top))
     return CurveChart(
+        minutes=length,
         ticks=ticks,
         top_value=top,
         area=" ".join(f"M{run[0][0]} {CURVE_HEIGHT} {_steps(run)} V{CURVE_HEIGHT} Z" for run in runs),
@@ -226,10 +237,26 @@ def curve(report: DiffusionAudience) -> CurveChart:
     )
 
 
-def retention_line(shares: Sequence[float | None], report: DiffusionAudience) -> str:
-    """The path of shares of one by the minute, across the same time as the curve; empty where none is known."""
-    runs = _runs(shares, (report.line.ended - report.line.started) / dt.timedelta(minutes=1), 1)
+def retention_line(shares: Sequence[float | None], minutes: float) -> str:
+    """The path of shares of one by the minute, across a drawing of so many; empty where none is known."""
+    runs = _runs(shares, minutes, 1)
     return " ".join(f"M{run[0][0]} {run[0][1]} {_steps(run)}" for run in runs)
+
+
+def recording_chart(line: RecordingLine) -> RecordingChart:
+    """The drawing of a recording's plays."""
+    step = time_step(line.length_minutes)
+    return RecordingChart(
+        line=retention_line(line.retention, line.length_minutes),
+        moments=tuple(
+            (minute, percent(minute / line.length_minutes)) for minute in range(0, int(line.length_minutes), step)
+        ),
+    )
+
+
+def time_step(minutes: float) -> int:
+    """Minutes between the times under a drawing of that length."""
+    return next((one for one in TIME_STEPS_MINUTES if minutes / one <= TIME_LABELS), TIME_STEPS_MINUTES[-1])
 
 
 def percent(part: float) -> str:
@@ -325,9 +352,7 @@ def _steps(run: Sequence[tuple[float, float, float]]) -> str:
 
 def _moments(started: dt.datetime, ended: dt.datetime) -> Iterable[Moment]:
     """Round times within the drawing; round on the clock of the zone too where that is whole hours off."""
-    minutes = (ended - started) / dt.timedelta(minutes=1)
-    step = next((one for one in TIME_STEPS_MINUTES if minutes / one <= TIME_LABELS), TIME_STEPS_MINUTES[-1])
-    distance = dt.timedelta(minutes=step)
+    distance = dt.timedelta(minutes=time_step((ended - started) / dt.timedelta(minutes=1)))
     epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
     at = epoch + -(-(started - epoch) // distance) * distance
     while at < ended:

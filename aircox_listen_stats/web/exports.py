@@ -17,10 +17,12 @@ from django.http import HttpResponse
 from ..fields import from_ms
 from ..reports import performances
 from ..reports.diffusion import DiffusionAudience, RevisedFigure, UnderLine
+from ..reports.episode import EpisodeTotals
 from ..reports.figures import COUNTS, Figures, is_hidden
+from ..reports.lines import DiffusionLine
 from ..reports.on_demand import MARKS
 from ..reports.performances import Service
-from ..reports.program import DiffusionLine, ProgramAudience
+from ..reports.program import ProgramAudience
 from ..reports.programs import ProgramLine, ProgramList
 from ..reports.query import ReportQuery
 from ..reports.societies import SOCIETIES
@@ -148,6 +150,47 @@ ON_DEMAND_HEADER = (
     "hidden_below",
 )
 
+ON_DEMAND_MINUTES_HEADER = (
+    "airing_id",
+    "sound_id",
+    "minute",
+    "retention_share",
+    "hidden_below",
+)
+
+EPISODES_HEADER = (
+    "program_id",
+    "episode_id",
+    "title",
+    "diffusions",
+    "first_start",
+    "last_start",
+    "plays",
+    "listening_hours",
+    "on_air_hours",
+    "on_demand_hours",
+    "distinct_listeners_at_least",
+    "distinct_listeners_at_most",
+    "coverage_share",
+    "is_settled",
+    *TERMS_HEADER,
+)
+
+EPISODE_HEADER = (
+    "episode_id",
+    "part",
+    "airing_id",
+    "start",
+    "start_utc",
+    "is_rerun",
+    "plays",
+    "listening_hours",
+    "distinct_listeners_at_least",
+    "distinct_listeners_at_most",
+    "coverage_share",
+    "is_settled",
+    *TERMS_HEADER,
+)
 
 REVISIONS_HEADER = (
     "airing_id",
@@ -176,6 +219,15 @@ def program_table(program_id: int, lines: Iterator[DiffusionLine], query: Report
     period = query.period
     rows = _diffusions(lines, query.rules.name, period.zone, minimum)
     return Table(name=f"program_{program_id}_{period.first}_{period.last}", header=DIFFUSIONS_HEADER, rows=rows)
+
+
+def episodes_table(program_id: int, episodes: Iterator[EpisodeTotals], query: ReportQuery, *, minimum: int) -> Table:
+    """One row for each episode of a program that was heard more than once."""
+    period = query.period
+    terms = (query.rules.name, period.zone, minimum)
+    rows = ((program_id, *_episode(one.hiding_below(minimum), period.zone), *terms) for one in episodes)
+    name = f"program_{program_id}_{period.first}_{period.last}_episodes"
+    return Table(name=name, header=EPISODES_HEADER, rows=rows)
 
 
 def diffusion_table(report: DiffusionAudience, table: str, *, minimum: int) -> Table:
@@ -225,7 +277,12 @@ def programs_hiding(report: ProgramList, minimum: int) -> ProgramList:
 def program_hiding(report: ProgramAudience, minimum: int) -> ProgramAudience:
     """The report with counts below ``minimum`` hidden."""
     totals = replace(report.totals, peak=_shown(report.totals.peak, minimum))
-    return replace(report, totals=totals, lines=tuple(_hiding(line, minimum) for line in report.lines))
+    return replace(
+        report,
+        totals=totals,
+        lines=tuple(_hiding(line, minimum) for line in report.lines),
+        episodes=tuple(one.hiding_below(minimum) for one in report.episodes),
+    )
 
 
 def diffusion_hiding(report: DiffusionAudience, minimum: int) -> DiffusionAudience:
@@ -251,6 +308,7 @@ def diffusion_hiding(report: DiffusionAudience, minimum: int) -> DiffusionAudien
         sounds=tuple(_hiding(line, minimum) for line in report.sounds),
         tune_outs=_tune_outs_shown(report, minimum),
         on_demand=tuple(line.hiding_below(minimum) for line in report.on_demand),
+        episode=report.episode and report.episode.hiding_below(minimum),
         revisions=tuple(one.hiding_below(minimum) for one in report.revisions),
     )
 
@@ -356,6 +414,20 @@ def _on_demand_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[
     return ON_DEMAND_HEADER, _on_demand(diffusion_hiding(report, minimum), minimum)
 
 
+def _on_demand_minutes_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[str], Iterator[Row]]:
+    shown = diffusion_hiding(report, minimum)
+    rows = (
+        (shown.line.airing_id, line.sound_id, minute, share, minimum)
+        for line in shown.on_demand
+        for minute, share in enumerate(line.retention)
+    )
+    return ON_DEMAND_MINUTES_HEADER, rows
+
+
+def _episode_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[str], Iterator[Row]]:
+    return EPISODE_HEADER, _episode_parts(diffusion_hiding(report, minimum), minimum)
+
+
 def _revisions_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[str], Iterator[Row]]:
     return REVISIONS_HEADER, _revisions(diffusion_hiding(report, minimum), minimum)
 
@@ -426,6 +498,50 @@ def _on_demand(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
         )
 
 
+def _episode(one: EpisodeTotals, zone: str) -> Row:
+    local = zoneinfo.ZoneInfo(zone)
+    starts = [_local(line.started, local) for line in one.lines] or [None]
+    return (
+        one.episode_id,
+        one.title,
+        len(one.lines),
+        starts[0],
+        starts[-1],
+        one.plays,
+        one.listening_hours,
+        one.broadcast_hours,
+        one.on_demand_hours,
+        one.listeners_at_least,
+        one.listeners_at_most,
+        one.coverage,
+        one.settled,
+    )
+
+
+def _episode_parts(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
+    """A row for each diffusion of the episode, one for its plays on demand, and one for all of it."""
+    whole, local = report.episode, zoneinfo.ZoneInfo(report.zone)
+    if whole is None:
+        return
+    terms = (report.rule_set, report.zone, minimum)
+    for line in whole.lines:
+        figures = line.figures
+        known = figures and (
+            figures.listening_hours, figures.listeners, figures.listeners, figures.coverage, figures.settled
+        )  # fmt: skip
+        when = (_local(line.started, local), _utc(line.started), line.is_rerun)
+        yield whole.episode_id, "diffusion", line.airing_id, *when, None, *(known or [None] * 5), *terms
+    nothing = (None, None, None, None)
+    if report.on_demand:
+        played = (whole.plays, whole.on_demand_hours, None, None, None, None)
+        yield whole.episode_id, "on-demand", *nothing, *played, *terms
+    together = (
+        whole.plays, whole.listening_hours, whole.listeners_at_least, whole.listeners_at_most, whole.coverage,
+        whole.settled,
+    )  # fmt: skip
+    yield whole.episode_id, "episode", *nothing, *together, *terms
+
+
 def _minutes(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
     local = zoneinfo.ZoneInfo(report.zone)
     for minute, mean in enumerate(report.curve):
@@ -476,6 +592,8 @@ DIFFUSION_TABLES: dict[str, Callable[[DiffusionAudience, int], tuple[Sequence[st
     "on-air": _under_table,
     "baseline": _baseline_table,
     "on-demand": _on_demand_table,
+    "on-demand-minutes": _on_demand_minutes_table,
+    "episode": _episode_table,
     "revisions": _revisions_table,
 }
 """The tables of a diffusion, by the value of ``?table=``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.views.decorators.http import require_safe
 
 from .. import conf
 from ..reports import diffusion as diffusions
+from ..reports import episode
 from ..reports.definitions import DEFINITIONS
 from ..reports.program import each_diffusion, program_audience, rule_sets_in_use
 from ..reports.programs import has_figures, program_list
@@ -75,11 +77,7 @@ def program(request: HttpRequest, program_id: int) -> HttpResponse:
         return _missing(request, _("There is no program %(number)d.") % {"number": program_id})
     asked = read(request.GET, settings, now=now, weeks=PROGRAM_WEEKS)
     if request.GET.get("format") in ("csv", "xlsx"):
-        lines = each_diffusion(program_id, asked.query, now=now)
-        table = exports.program_table(program_id, lines, asked.query, minimum=settings.minimum_cell)
-        if request.GET["format"] == "csv":
-            return tables.csv_response(request, table)
-        return tables.xlsx_response(request, table.name, [replace(table, name="diffusions")])
+        return _program_tables(request, program_id, asked, now)
     report = program_audience(program_id, asked.query, now=now, page=_page_number(request))
     aircox_program = known.get(program_id)
     if not report.title and aircox_program is None:
@@ -95,6 +93,24 @@ def program(request: HttpRequest, program_id: int) -> HttpResponse:
         "marks": marks.of_program(report),
     }
     return _page(request, "program.html", context, reach)
+
+
+def _program_tables(request: HttpRequest, program_id: int, asked: Asked, now: dt.datetime) -> HttpResponse:
+    """The diffusions of the program, and its episodes, all of the period: one of them as CSV, or a workbook of both."""
+    settings, query = conf.get(), asked.query
+    lines, again = (each_diffusion(program_id, query, now=now) for _ in range(2))
+    found = episode.each_of_program(again, query.rules, settings, now=now)
+    held = {
+        "diffusions": exports.program_table(program_id, lines, query, minimum=settings.minimum_cell),
+        "episodes": exports.episodes_table(program_id, found, query, minimum=settings.minimum_cell),
+    }
+    if request.GET["format"] == "xlsx":
+        sheets = [replace(table, name=name) for name, table in held.items()]
+        return tables.xlsx_response(request, held["diffusions"].name, sheets)
+    name = request.GET.get("table", "diffusions")
+    if name not in held:
+        raise Http404(f"There is no table {name!r}; there are {', '.join(held)}.")
+    return tables.csv_response(request, held[name])
 
 
 @require_safe
@@ -131,9 +147,10 @@ def diffusion(request: HttpRequest, airing_id: int) -> HttpResponse:
         "chart_figures": chart_figures(report, top=chart.top_value),
         "minute_rows": minute_rows(report),
         "retention_lines": {
-            "of_start": drawing.retention_line(report.retention, report),
-            "of_all": drawing.retention_line(report.retention_of_all, report),
+            "of_start": drawing.retention_line(report.retention, chart.minutes),
+            "of_all": drawing.retention_line(report.retention_of_all, chart.minutes),
         },
+        "on_demand": [(line, drawing.recording_chart(line)) for line in report.on_demand if line.retention],
         "marks": marks.of_diffusion(report),
         "under": sorted((*report.sounds, *report.tracks), key=lambda line: (line.started, line.layer)),
     }

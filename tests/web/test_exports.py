@@ -170,7 +170,7 @@ def test_the_workbook_of_a_program_has_numbers_and_dates(staff, station):
     stations.weekly(station, 5, 3)
     address = reverse("listen_stats:program", args=[5])
     found = sheets(staff.get(address, {"format": "xlsx"}))
-    assert list(found) == ["diffusions", "definitions"]
+    assert list(found) == ["diffusions", "episodes", "definitions"]
     header, *lines = found["diffusions"]
     assert header == exports.DIFFUSIONS_HEADER
     newest = dict(zip(header, lines[0], strict=True))
