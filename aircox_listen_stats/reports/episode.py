@@ -139,18 +139,35 @@ def _episodes(
     *,
     most: int | None = None,
 ) -> Iterator[EpisodeTotals]:
-    """The first ``most`` episodes of ``ids`` that were heard more than once, in that order; two queries and more."""
-    aired = _aired(program_id, ids, rules.name, now)
-    played = _played(ids)
+    """The first ``most`` episodes of ``ids`` that were heard more than once, in order; one query, or three and more."""
+    several = _heard_more_than_once(program_id, ids, now)
+    chosen = [key for key in ids if key in several][:most]
+    if not chosen:
+        return
+    aired, played = _aired(program_id, chosen, rules.name, now), _played(chosen)
     period_of = partial(
         calendar.period_start,
         rotation=settings.key_rotation,
         zone=settings.zone,
         starts=settings.broadcast_day_start,
     )
-    several = [key for key in ids if len(aired[key]) + (key in played) > 1]
-    for key in several[:most]:
+    for key in chosen:
         yield _totals(key, aired[key], played.get(key, []), rules, period_of)
+
+
+def _heard_more_than_once(program_id: int, ids: Collection[int], now: dt.datetime) -> frozenset[int]:
+    """Those that were on air more than once, or once and on demand too."""
+    marks = ", ".join(["%s"] * len(ids))
+    found = rows.fetch(
+        "SELECT episode_id FROM ("
+        f"SELECT episode_id FROM {rows.table(Airing)}"
+        f" WHERE program_id = %s AND layer = %s AND started < %s AND episode_id IN ({marks})"
+        f" UNION ALL SELECT r.episode_id FROM {rows.table(Recording)} r WHERE r.episode_id IN ({marks})"
+        f" AND EXISTS (SELECT 1 FROM {rows.table(RecordingPlay)} p WHERE p.recording_id = r.id AND p.exclusion = '')"
+        ") heard GROUP BY episode_id HAVING COUNT(*) > 1",
+        [program_id, Layer.DIFFUSION.value, to_ms(now), *ids, *ids],
+    )
+    return frozenset(episode_id for (episode_id,) in found)
 
 
 def _aired(
