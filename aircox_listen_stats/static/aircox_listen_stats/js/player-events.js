@@ -36,14 +36,14 @@ async function flush() {
 }
 
 function look(audio, player) {
-  if (audio.seeking) return; // it is elsewhere already: what was heard ends where it was seen last
+  if (audio.seeking || !audio.readyState) return; // it is elsewhere already: what was heard ends where it was seen last
   player.src = audio.currentSrc.split(/[?#]/)[0];
   player.position_ms = Math.round(audio.currentTime * 1000);
   player.duration_ms = Math.round(audio.duration * 1000); // a live stream's is none: JSON has no infinity
 }
 
 function tell(player, state) {
-  const isNew = state === "playing" || (state === "seek" && player.src);
+  const isNew = player.src && (state === "playing" || state === "seek");
   if (isNew || (state && player.plays)) {
     waiting.push({ ...player, plays: undefined, state, at: performance.now() });
     flush();
