@@ -149,6 +149,35 @@ class Listening:
             ended_ms=self.ended_ms + delay_ms,
         )
 
+    def under_each(self, masks: Sequence[Bools], apart_ms: int) -> Listening:
+        """The sessions of one mask after the other, those of each mask ``apart_ms`` later than those of the one before.
+
+        Without what was sent. Where they do not touch, one sweep over them tells of all masks.
+        """
+        rows = [np.flatnonzero(mask) for mask in masks]
+        at, counts = np.concatenate(rows), np.array([len(some) for some in rows])
+        moved = np.repeat(np.arange(len(masks)) * apart_ms, counts)
+        started, ended = self.started_ms[at] + moved, self.ended_ms[at] + moved
+        part_started, part_ended, part_session = started, ended, np.arange(len(at))
+        if not np.array_equal(self.part_session, np.arange(len(self))):
+            parts = [np.flatnonzero(mask[self.part_session]) for mask in masks]
+            part_at, part_counts = np.concatenate(parts), np.array([len(some) for some in parts])
+            moved = np.repeat(np.arange(len(masks)) * apart_ms, part_counts)
+            part_started, part_ended = self.part_started_ms[part_at] + moved, self.part_ended_ms[part_at] + moved
+            first = np.cumsum(counts) - counts
+            numbers = [np.cumsum(mask) + (before - 1) for mask, before in zip(masks, first, strict=True)]
+            of_parts = zip(numbers, parts, strict=True)
+            part_session = np.concatenate([number[self.part_session[some]] for number, some in of_parts])
+        return Listening(
+            part_started_ms=part_started,
+            part_ended_ms=part_ended,
+            part_session=part_session,
+            started_ms=started,
+            ended_ms=ended,
+            is_open=self.is_open[at],
+            listener=self.listener[at],
+        )
+
     def _keep(self, name: str, make: Callable[[], _Value]) -> _Value:
         if name not in self._made:
             self._made[name] = make()

@@ -6,7 +6,6 @@ import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -151,7 +150,7 @@ def would_be(
     told = []
     for ids in ((), relabelled):
         found = heard_otherwise(streams, int(starts.min()), int(ends.max()), ids)
-        told.append(_figures(airings, [found.listening.only(found.counting(rules))], shares)[0])
+        told.append(_figures(airings, found.listening, [found.counting(rules)], shares)[0])
     return [
         (one.id, dict(zip(FIGURES, now, strict=True)), dict(zip(FIGURES, then, strict=True)))
         for one, now, then in zip(airings, *told, strict=True)
@@ -237,22 +236,25 @@ def _under_each(
     together = max(1, min(len(masks), SWEPT_AT_ONCE // max(len(listening), 1)))
     found = []
     for first in range(0, len(masks), together):
-        found += _figures(airings, [listening.only(mask) for mask in masks[first : first + together]], shares)
+        found += _figures(airings, listening, masks[first : first + together], shares)
     return found
 
 
 def _figures(
-    airings: Sequence[_Air], some: Sequence[Listening], shares: npt.NDArray[np.float64]
+    airings: Sequence[_Air],
+    listening: Listening,
+    masks: Sequence[npt.NDArray[np.bool_]],
+    shares: npt.NDArray[np.float64],
 ) -> list[list[tuple[Any, ...]]]:
-    """For each listening of ``some``, the row of FIGURES of each airing."""
+    """For the sessions of each of ``masks``, the row of FIGURES of each airing."""
     starts = np.array([one.started_ms for one in airings], dtype=np.int64)
     ends = np.array([one.ended_ms for one in airings], dtype=np.int64)
-    apart_ms = _span_ms(some, starts, ends)
-    listening = reduce(Listening.together, (one.later(place * apart_ms) for place, one in enumerate(some)))
-    places = np.arange(len(some))[:, np.newaxis]
+    apart_ms = _span_ms(listening, starts, ends)
+    listening = listening.under_each(masks, apart_ms)
+    places = np.arange(len(masks))[:, np.newaxis]
     begins, stops = (starts + places * apart_ms).ravel(), (ends + places * apart_ms).ravel()
     columns = correlate.audience(listening, begins, stops)
-    curved = np.flatnonzero([one.layer in CURVED for one in airings] * len(some))
+    curved = np.flatnonzero([one.layer in CURVED for one in airings] * len(masks))
     curves = dict(zip(curved.tolist(), _curves(listening, begins[curved], stops[curved]), strict=True))
     back_ms = np.repeat(places * apart_ms, len(airings))
     peak_at = np.where(columns.peak_at_ms < 0, -1, columns.peak_at_ms - back_ms).tolist()
@@ -271,17 +273,15 @@ def _figures(
         columns.stayed.tolist(),
         strict=True,
     )
-    told = shares.tolist() * len(some)
+    told = shares.tolist() * len(masks)
     rows = [(*row, *curves.get(number, ([], [])), told[number]) for number, row in enumerate(counts)]
     return [rows[first : first + len(airings)] for first in range(0, len(rows), len(airings))]
 
 
-def _span_ms(some: Sequence[Listening], starts: Ints, ends: Ints) -> int:
+def _span_ms(listening: Listening, starts: Ints, ends: Ints) -> int:
     """So far apart, what is laid one after the other does not touch: milliseconds."""
-    if len(some) == 1:
-        return 0
-    first = min(int(starts.min()), *(int(one.started_ms.min(initial=starts[0])) for one in some))
-    last = max(int(ends.max()), *(int(one.ended_ms.max(initial=ends[0])) for one in some))
+    first = min(int(starts.min()), int(listening.started_ms.min(initial=starts[0])))
+    last = max(int(ends.max()), int(listening.ended_ms.max(initial=ends[0])))
     return last - first + 1
 
 

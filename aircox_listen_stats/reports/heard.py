@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from django.db import connection
@@ -111,8 +111,7 @@ def heard_by(streams: Sequence[Stream], begin_ms: int, end_ms: int) -> HeardBy:
     """The same, and what is known of whoever listened."""
     found = _found(streams, begin_ms, end_ms, _COLUMNS, _COUNTED, labelled=True)
     made, _ = _as_heard(found, _COLUMNS)
-    told = [*itertools.chain.from_iterable(some.whole_labels for some in found)]
-    told += itertools.chain.from_iterable(some.split_labels for some in found)
+    told = [*itertools.chain.from_iterable(some.labels for some in found)]
     places = {label: place for place, label in enumerate(dict.fromkeys(told))}
     return HeardBy(
         heard=made,
@@ -171,28 +170,26 @@ def _found(
 
 
 def _as_heard(found: Sequence[_Sessions], columns: Sequence[str]) -> tuple[Heard, list[Ints]]:
-    whole = np.concatenate([some.whole for some in found])
-    split = [row for some in found for row in some.split]
-    heads = np.array([row[:-1] for row in split], dtype=np.int64).reshape(-1, len(columns))
-    started, ended, played, listener, is_open, *sent = (
-        np.ascontiguousarray(column) for column in np.concatenate((whole, heads)).T
+    started, state, listener, *sent = np.concatenate([some.columns for some in found], axis=1)
+    ended, open_mask = state >> _STATE_BITS, state & _IS_OPEN != 0
+    part_starts, part_ends, part_session = _parts(
+        started, ended, np.flatnonzero(state & _IS_SPLIT), [parts for some in found for parts in some.split]
     )
-    open_mask = is_open != 0
-    part_starts, part_ends, part_session = _parts(started, ended, len(whole), split)
     bytes_sent, delivered_ms = sent if columns[len(_COLUMNS) :] == _AMOUNTS else (None, None)
+    listening = Listening(
+        part_started_ms=part_starts,
+        part_ended_ms=part_ends,
+        part_session=part_session,
+        started_ms=started,
+        ended_ms=ended,
+        is_open=open_mask,
+        listener=listener,
+        bytes_sent=bytes_sent,
+        delivered_ms=delivered_ms,
+    )
     made = Heard(
-        listening=Listening(
-            part_started_ms=part_starts,
-            part_ended_ms=part_ends,
-            part_session=part_session,
-            started_ms=started,
-            ended_ms=ended,
-            is_open=open_mask,
-            listener=listener,
-            bytes_sent=bytes_sent,
-            delivered_ms=delivered_ms,
-        ),
-        played_ms=played,
+        listening=listening,
+        played_ms=metrics.played_ms(listening),
         open_since_ms=int(started[open_mask].min()) if open_mask.any() else None,
     )
     return made, sent
@@ -211,7 +208,14 @@ def together(some: Sequence[Heard]) -> Heard:
 _APART = "\x1f"
 """Between the country, the app and the referrer of one session: neither first nor last holds it."""
 
-_COLUMNS = ("started", "ended", "played_ms", "listener", "CAST(is_open AS INTEGER)")
+_IS_OPEN, _IS_SPLIT, _STATE_BITS = 1, 2, 2
+_COLUMNS = (
+    "started",
+    f"ended * {1 << _STATE_BITS} + CASE WHEN is_open THEN {_IS_OPEN} ELSE 0 END"
+    f" + CASE WHEN parts IS NULL THEN 0 ELSE {_IS_SPLIT} END",
+    "listener",
+)
+"""The last bits of the end tell how the session is, and the parts what was played: of thousands of rows, each costs."""
 
 _AMOUNTS = ("COALESCE(bytes_sent, -1)", "COALESCE(delivered_ms, -1)")
 """-1 where a source does not tell."""
@@ -223,20 +227,17 @@ _COUNTED, _ALL = " AND exclusion = ''", ""
 
 
 class _Sessions(NamedTuple):
-    """Sessions as rows of the columns that were asked for; those of several parts apart, with these as the last."""
+    """The columns that were asked for, the parts of each split session in their order, and everybody's label."""
 
-    whole: Ints
-    split: list[list[Any]]
-    whole_labels: Sequence[str] = ()
-    split_labels: Sequence[str] = ()
+    columns: Ints
+    split: list[list[list[int]]]
+    labels: Sequence[str] = ()
 
 
 def _later(some: _Sessions, delay_ms: int) -> _Sessions:
     if delay_ms:
-        some.whole[:, :2] += delay_ms
-        for row in some.split:
-            row[0] += delay_ms
-            row[1] += delay_ms
+        some.columns[0] += delay_ms
+        some.columns[1] += delay_ms << _STATE_BITS
     return some
 
 
@@ -305,38 +306,32 @@ def _marks(values: Sequence[Any]) -> str:
 
 
 def _fetched(sql: str, parameters: Sequence[Any], width: int, labelled: bool = False) -> _Sessions:
-    read = _as_bytes if connection.vendor == "postgresql" else _as_rows
-    return read(sql, parameters, width, labelled)
+    """Many rows in a few values: to read the rows themselves takes twice as long."""
+    read = _from_postgresql if connection.vendor == "postgresql" else _from_sqlite
+    return read(sql, parameters, [f"c{place}" for place in range(width)], labelled)
 
 
-def _as_rows(met: str, parameters: Sequence[Any], width: int, labelled: bool) -> _Sessions:
-    found = rows.fetch(met, parameters)
-    whole = [row for row in found if row[-1] is None]
-    split = [row for row in found if row[-1] is not None]
-    flat = np.fromiter(
-        itertools.chain.from_iterable(row[:width] for row in whole), dtype=np.int64, count=width * len(whole)
-    )
-    return _Sessions(
-        flat.reshape(-1, width),
-        [[*row[:width], json.loads(row[-1])] for row in split],
-        [row[width] for row in whole] if labelled else (),
-        [row[width] for row in split] if labelled else (),
-    )
-
-
-def _as_bytes(met: str, parameters: Sequence[Any], width: int, labelled: bool) -> _Sessions:
-    """The same from PostgreSQL as one value, twice as fast: nothing but integers, in network order."""
-    names = [f"c{place}" for place in range(width)]
-    is_whole, is_split = "FILTER (WHERE parts IS NULL)", "FILTER (WHERE parts IS NOT NULL)"
-    whole_labels, split_labels = (f"array_agg(label) {one}" if labelled else "NULL" for one in (is_whole, is_split))
-    [(packed, split, *labels)] = rows.fetch(
-        f"SELECT string_agg({' || '.join(f'int8send({name}::bigint)' for name in names)}, ''::bytea) {is_whole},"
-        f" (json_agg(json_build_array({', '.join(names)}, parts)) {is_split})::text,"
-        f" {whole_labels}, {split_labels} FROM ({met}) AS met",
+def _from_postgresql(met: str, parameters: Sequence[Any], names: Sequence[str], labelled: bool) -> _Sessions:
+    """All numbers in one value, in network order."""
+    [(packed, split, labels)] = rows.fetch(
+        f"SELECT string_agg({' || '.join(f'int8send({name}::bigint)' for name in names)}, ''::bytea),"
+        " (json_agg(parts) FILTER (WHERE parts IS NOT NULL))::text,"
+        f" {'array_agg(label)' if labelled else 'NULL'} FROM ({met}) AS met",
         parameters,
     )
-    whole = np.frombuffer(packed or b"", dtype=">i8").astype(np.int64).reshape(-1, width)
-    return _Sessions(whole, json.loads(split) if split else [], *(some or () for some in labels))
+    found = np.frombuffer(packed or b"", dtype=">i8").reshape(-1, len(names)).T
+    return _Sessions(found.astype(np.int64, order="C"), msgspec.json.decode(split or "[]"), labels or ())
+
+
+def _from_sqlite(met: str, parameters: Sequence[Any], names: Sequence[str], labelled: bool) -> _Sessions:
+    """The numbers of each column in one text."""
+    [(*texts, split, labels)] = rows.fetch(
+        f"SELECT {', '.join(f'group_concat({name})' for name in (*names, 'parts'))},"
+        f" {'json_group_array(label)' if labelled else 'NULL'} FROM ({met}) AS met",
+        parameters,
+    )
+    found = [np.fromstring(text or "", dtype=np.int64, sep=",") for text in texts]
+    return _Sessions(np.stack(found), msgspec.json.decode(f"[{split or ''}]"), msgspec.json.decode(labels or "[]"))
 
 
 def _by_delay(streams: Iterable[Stream]) -> dict[int, list[int]]:
@@ -346,16 +341,19 @@ def _by_delay(streams: Iterable[Stream]) -> dict[int, list[int]]:
     return found
 
 
-def _parts(starts: Ints, ends: Ints, whole: int, split: Sequence[Sequence[Any]]) -> tuple[Ints, Ints, Ints]:
-    """Starts, ends and session numbers of all parts; the first ``whole`` sessions are one part each."""
+def _parts(
+    starts: Ints, ends: Ints, split_at: Ints, split: Sequence[Sequence[Sequence[int]]]
+) -> tuple[Ints, Ints, Ints]:
+    """Starts, ends and session numbers of all parts: ``split`` are those of the sessions ``split_at``."""
     if not split:
-        return starts, ends, np.arange(whole)
-    offsets = np.array([pair for row in split for pair in row[-1]], dtype=np.int64)
-    owner = np.repeat(np.arange(whole, whole + len(split)), [len(row[-1]) for row in split])
+        return starts, ends, np.arange(len(starts))
+    offsets = np.array([pair for parts in split for pair in parts], dtype=np.int64)
+    owner = np.repeat(split_at, [len(parts) for parts in split])
+    whole = np.delete(np.arange(len(starts)), split_at)
     return (
-        np.concatenate((starts[:whole], starts[owner] + offsets[:, 0])),
-        np.concatenate((ends[:whole], starts[owner] + offsets[:, 1])),
-        np.concatenate((np.arange(whole), owner)),
+        np.concatenate((starts[whole], starts[owner] + offsets[:, 0])),
+        np.concatenate((ends[whole], starts[owner] + offsets[:, 1])),
+        np.concatenate((whole, owner)),
     )
 
 

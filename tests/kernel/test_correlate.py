@@ -252,6 +252,24 @@ def test_a_window_of_a_long_past_is_counted_as_in_all_of_it(told, airings):
         assert columns_of(alone, place, SHIFT) == columns_of(after, place, SHIFT)
 
 
+@random_cases(max_examples=100)
+@given(told_sessions(), airings_, st.lists(st.integers(0, 255), min_size=1, max_size=4))
+def test_what_counts_under_several_rules_is_swept_once_with_the_same_figures(told, airings, chosen):
+    listening = shifted(told)
+    masks = [(np.arange(len(told)) * 37 + 11) % 256 >= least for least in chosen]
+    bounds = (np.array(airings, dtype=np.int64).reshape(-1, 2) + SHIFT) * S
+    apart = 100 * (SHIFT + LENGTH) * S
+    together = listening.under_each(masks, apart)
+    for place, mask in enumerate(masks):
+        moved = audience(together, bounds[:, 0] + place * apart, bounds[:, 1] + place * apart)
+        alone = audience(listening.only(mask), bounds[:, 0], bounds[:, 1])
+        for number in range(len(airings)):
+            one, same = columns_of(alone, number, 0), columns_of(moved, number, 0)
+            if same["peak_at"] != -1:
+                same["peak_at"] -= place * apart // S
+            assert one == same
+
+
 def test_one_listener_on_two_streams_is_one():
     one = Listening.of_parts([(7, [(0, 100 * S)], False)])
     both = one.together(one.later(20 * S))
