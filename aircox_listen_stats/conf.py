@@ -15,6 +15,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
@@ -25,6 +26,9 @@ from .kernel.exclusions import ExclusionRules
 from .kernel.types import RuleSet
 
 NAME = "AIRCOX_LISTEN_STATS"
+
+MOST_LETTER_DAYS = 90
+"""Which letters were sent is remembered for longer than this, whatever else is deleted."""
 
 RULE_SETS: Mapping[str, RuleSet] = {
     "triton": RuleSet(name="triton", minimum_seconds=60, source="Triton Digital Webcast Metrics"),
@@ -111,6 +115,20 @@ class PlayerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LetterSettings:
+    """The LETTERS entry: e-mails to producers who asked for them."""
+
+    site: str = ""  # where the pages are, as "https://radio.example"; without it there are no letters
+    sender: str = ""  # default: Django's DEFAULT_FROM_EMAIL
+    language: str = ""  # default: Django's LANGUAGE_CODE
+    within_days: int = 7  # what ended longer ago when it settles gets no letter
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.site)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything a station can set, with its default."""
 
@@ -120,6 +138,7 @@ class Settings:
     exclude: ExclusionSettings = field(default_factory=ExclusionSettings)
     player: PlayerSettings = field(default_factory=PlayerSettings)
     ingest: IngestSettings = field(default_factory=IngestSettings)
+    letters: LetterSettings = field(default_factory=LetterSettings)
     monitor_hook: bool = False
     rule_set: str = "triton"
     rule_sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -192,6 +211,7 @@ def read(given: Mapping[str, Any]) -> Settings:
         "live": _read(LiveSettings, given.pop("LIVE", {}), "LIVE", upper=False),
         "exclude": _read(ExclusionSettings, given.pop("EXCLUDE", {}), "EXCLUDE", upper=False),
         "player": _read(PlayerSettings, given.pop("PLAYER", {}), "PLAYER", upper=False),
+        "letters": _read(LetterSettings, given.pop("LETTERS", {}), "LETTERS", upper=False),
         "ingest": _read(IngestSettings, given.pop("INGEST", {}), "INGEST", upper=False),
         "streams": {
             slug: _read(StreamSettings, entry, f"STREAMS[{slug!r}]", upper=False) for slug, entry in streams.items()
@@ -279,6 +299,7 @@ def _cross_check(result: Settings) -> None:
             raise ConfigurationError(f"INGEST[{name!r}] is {getattr(result.ingest, name)}; expected 1 or more.")
     _check_networks(result)
     _check_player(result)
+    _check_letters(result.letters)
     result.rules()
 
 
@@ -297,6 +318,18 @@ def _check_player(result: Settings) -> None:
     for name in ("events_per_minute", "listener_events_per_minute"):
         if getattr(result.player, name) < 1:
             raise ConfigurationError(f"PLAYER[{name!r}] is {getattr(result.player, name)}; expected 1 or more.")
+
+
+def _check_letters(letters: LetterSettings) -> None:
+    site = urlsplit(letters.site)
+    if letters.site and (site.scheme not in ("https", "http") or not site.hostname or site.query or site.fragment):
+        raise ConfigurationError(
+            f"LETTERS['site'] is {letters.site!r}; expected where people reach the site, such as 'https://radio.example'."
+        )
+    if not 1 <= letters.within_days <= MOST_LETTER_DAYS:
+        raise ConfigurationError(
+            f"LETTERS['within_days'] is {letters.within_days}; expected 1 to {MOST_LETTER_DAYS} days."
+        )
 
 
 def _check_networks(result: Settings) -> None:

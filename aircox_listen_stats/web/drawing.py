@@ -7,7 +7,6 @@ left corner, written with a point whatever the language: SVG knows no comma.
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
@@ -18,9 +17,7 @@ from ..reports.flow import MinuteFlow
 from ..reports.lines import DiffusionLine
 from ..reports.on_demand import RecordingLine
 from ..reports.programs import Spark
-
-TICKS = 4
-"""Steps of a scale at most: more crowd a phone."""
+from ..reports.scales import round_scale, round_times, time_step
 
 BAR_FILL = 0.72
 """Share of its place that a bar fills; the rest is air."""
@@ -35,12 +32,6 @@ CURVE_WIDTH = 1000
 """Units across the curve's own coordinates; the browser stretches them."""
 
 CURVE_HEIGHT = 100
-
-TIME_STEPS_MINUTES = (5, 10, 15, 30, 60, 120, 180, 240, 360)
-"""Distances between the times under a curve that people find round."""
-
-TIME_LABELS = 5
-"""Times under a curve at most."""
 
 MONTH_STEPS = (1, 2, 3, 6, 12)
 """Distances between the named months under a program's bars."""
@@ -172,8 +163,7 @@ class CurveChart:
 
 def scale(highest: float) -> tuple[int, tuple[Tick, ...]]:
     """The top of a scale that holds ``highest``, and its ticks from zero: whole and round numbers."""
-    step = _round_up(max(highest, 1) / TICKS)
-    top = step * max(1, math.ceil(highest / step))
+    top, step = round_scale(highest)
     return top, tuple(Tick(value=value, top=percent(1 - value / top)) for value in range(0, top + 1, step))
 
 
@@ -254,20 +244,9 @@ def recording_chart(line: RecordingLine) -> RecordingChart:
     )
 
 
-def time_step(minutes: float) -> int:
-    """Minutes between the times under a drawing of that length."""
-    return next((one for one in TIME_STEPS_MINUTES if minutes / one <= TIME_LABELS), TIME_STEPS_MINUTES[-1])
-
-
 def percent(part: float) -> str:
     """``part`` of one as SVG writes it: ``12.5%``."""
     return f"{part * 100:.3f}".rstrip("0").rstrip(".") + "%"
-
-
-def _round_up(step: float) -> int:
-    """The next of 1, 2, 5, 10, 20, 50, …"""
-    magnitude = 10 ** math.floor(math.log10(step)) if step > 1 else 1
-    return next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= step)
 
 
 def _bar(line: DiffusionLine, left: float, place: float, top: int) -> Bar:
@@ -351,13 +330,7 @@ def _steps(run: Sequence[tuple[float, float, float]]) -> str:
 
 
 def _moments(started: dt.datetime, ended: dt.datetime) -> Iterable[Moment]:
-    """Round times within the drawing; round on the clock of the zone too where that is whole hours off."""
-    distance = dt.timedelta(minutes=time_step((ended - started) / dt.timedelta(minutes=1)))
-    epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-    at = epoch + -(-(started - epoch) // distance) * distance
-    while at < ended:
-        yield Moment(at=at, left=percent((at - started) / (ended - started)))
-        at += distance
+    return (Moment(at=at, left=percent((at - started) / (ended - started))) for at in round_times(started, ended))
 
 
 def _to_come(report: DiffusionAudience) -> Stretch | None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import zoneinfo
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from django.http import HttpResponse
@@ -18,19 +17,16 @@ from ..fields import from_ms
 from ..reports import performances
 from ..reports.diffusion import DiffusionAudience, RevisedFigure, UnderLine
 from ..reports.episode import EpisodeTotals
-from ..reports.figures import COUNTS, Figures, is_hidden
+from ..reports.figures import COUNTS, Figures
+from ..reports.hiding import diffusion_hiding, shown, tune_outs_hiding
 from ..reports.lines import DiffusionLine
 from ..reports.on_demand import MARKS
 from ..reports.performances import Service
-from ..reports.program import ProgramAudience
 from ..reports.programs import ProgramLine, ProgramList
 from ..reports.query import ReportQuery
 from ..reports.societies import SOCIETIES
 from ..reports.tables import Row, Table
-from ..reports.tune_out import TuneOut
 from .asking import Asked
-
-_Report = TypeVar("_Report")
 
 FIGURE_HEADER = (
     "listening_hours",
@@ -268,76 +264,6 @@ def json_response(report: Any) -> HttpResponse:
     return response
 
 
-def programs_hiding(report: ProgramList, minimum: int) -> ProgramList:
-    """The report with counts below ``minimum`` hidden."""
-    lines = tuple(replace(line, peak=_shown(line.peak, minimum)) for line in report.lines)
-    return replace(report, lines=lines)
-
-
-def program_hiding(report: ProgramAudience, minimum: int) -> ProgramAudience:
-    """The report with counts below ``minimum`` hidden."""
-    totals = replace(report.totals, peak=_shown(report.totals.peak, minimum))
-    return replace(
-        report,
-        totals=totals,
-        lines=tuple(_hiding(line, minimum) for line in report.lines),
-        episodes=tuple(one.hiding_below(minimum) for one in report.episodes),
-    )
-
-
-def diffusion_hiding(report: DiffusionAudience, minimum: int) -> DiffusionAudience:
-    """The report with counts below ``minimum`` hidden, in its minutes too."""
-    if minimum <= 1:
-        return report
-    flow = report.flow and replace(
-        report.flow,
-        joined=tuple(_shown(count, minimum) for count in report.flow.joined),
-        left=tuple(_shown(count, minimum) for count in report.flow.left),
-        there=tuple(_shown(count, minimum) for count in report.flow.there),
-    )
-    at_start = report.figures.at_start if report.figures else None
-    return replace(
-        report,
-        line=_hiding(report.line, minimum),
-        curve=tuple(_shown(mean, minimum) for mean in report.curve),
-        # A share of a few people would tell their number.
-        retention=() if is_hidden(at_start, minimum) else report.retention,
-        retention_of_all=_of_all_shown(report, minimum),
-        flow=flow,
-        tracks=tuple(_hiding(line, minimum) for line in report.tracks),
-        sounds=tuple(_hiding(line, minimum) for line in report.sounds),
-        tune_outs=_tune_outs_shown(report, minimum),
-        on_demand=tuple(line.hiding_below(minimum) for line in report.on_demand),
-        episode=report.episode and report.episode.hiding_below(minimum),
-        revisions=tuple(one.hiding_below(minimum) for one in report.revisions),
-    )
-
-
-def _of_all_shown(report: DiffusionAudience, minimum: int) -> tuple[float | None, ...]:
-    """The shares of all, without those of so few, or of so many, that they would tell a hidden number."""
-    flow, met = report.flow, report.figures.met if report.figures else None
-    if flow is None or met is None or is_hidden(met, minimum):
-        return ()
-    return tuple(
-        None if there is None or is_hidden(there, minimum) else share
-        for there, share in zip(flow.there, report.retention_of_all, strict=False)
-    )
-
-
-def _tune_outs_shown(report: DiffusionAudience, minimum: int) -> tuple[TuneOut, ...]:
-    """Without those whose few who left could point at somebody."""
-    return tuple(one for one in report.tune_outs if not is_hidden(one.left, minimum))
-
-
-def _hiding(line: _Report, minimum: int) -> _Report:
-    figures: Figures | None = line.figures  # type: ignore[attr-defined]
-    return line if figures is None else replace(line, figures=figures.hiding_below(minimum))  # type: ignore[type-var]
-
-
-def _shown(count: Any, minimum: int) -> Any:
-    return None if is_hidden(count, minimum) else count
-
-
 def _program(line: ProgramLine, minimum: int) -> Row:
     return (
         line.program_id,
@@ -348,7 +274,7 @@ def _program(line: ProgramLine, minimum: int) -> Row:
         line.listening_hours,
         line.average,
         line.average_before,
-        _shown(line.peak, minimum),
+        shown(line.peak, minimum),
         line.coverage,
     )
 
@@ -565,7 +491,7 @@ def _minutes(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
 
 def _under(lines: Sequence[UnderLine], report: DiffusionAudience, minimum: int) -> Iterator[Row]:
     local = zoneinfo.ZoneInfo(report.zone)
-    judged = {one.airing_id: (one.expected, one.chance) for one in _tune_outs_shown(report, minimum)}
+    judged = {one.airing_id: (one.expected, one.chance) for one in tune_outs_hiding(report, minimum)}
     for line in sorted(lines, key=lambda line: (line.started, line.airing_id)):
         yield (
             line.airing_id,

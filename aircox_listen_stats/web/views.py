@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 
 from .. import conf
 from ..reports import diffusion as diffusions
-from ..reports import episode
+from ..reports import episode, hiding
 from ..reports.definitions import DEFINITIONS
 from ..reports.program import each_diffusion, program_audience, rule_sets_in_use
 from ..reports.programs import has_figures, program_list
@@ -53,7 +53,7 @@ def programs(request: HttpRequest) -> HttpResponse:
             table = exports.programs_table(report, minimum=settings.minimum_cell)
             return tables.xlsx_response(request, table.name, [replace(table, name="programs")])
         case "json":
-            return exports.json_response(exports.programs_hiding(report, settings.minimum_cell))
+            return exports.json_response(hiding.programs_hiding(report, settings.minimum_cell))
     context = {
         "report": report,
         "asked": asked,
@@ -83,7 +83,7 @@ def program(request: HttpRequest, program_id: int) -> HttpResponse:
     if not report.title and aircox_program is None:
         return _missing(request, _("There is no program %(number)d.") % {"number": program_id})
     if request.GET.get("format") == "json":
-        return exports.json_response(exports.program_hiding(report, settings.minimum_cell))
+        return exports.json_response(hiding.program_hiding(report, settings.minimum_cell))
     context = {
         "report": report,
         "asked": asked,
@@ -137,7 +137,7 @@ def diffusion(request: HttpRequest, airing_id: int) -> HttpResponse:
             sheets = exports.diffusion_tables(report, minimum=settings.minimum_cell)
             return tables.xlsx_response(request, exports.diffusion_name(report), sheets)
         case "json":
-            return exports.json_response(exports.diffusion_hiding(report, settings.minimum_cell))
+            return exports.json_response(hiding.diffusion_hiding(report, settings.minimum_cell))
     chart = drawing.curve(report)
     context = {
         "report": report,

@@ -61,7 +61,7 @@ def test_a_visitor_without_a_login_is_sent_to_it_and_back(client, station):
             assert response.url.startswith(reverse("login") + "?next=/")
 
 
-@pytest.mark.parametrize("form", ["", "?format=csv", "?format=csv&table=minutes", "?format=json"])
+@pytest.mark.parametrize("form", ["", "?format=csv", "?format=xlsx", "?format=json"])
 def test_a_producer_gets_neither_page_nor_file_of_a_program_that_is_not_hers(client, station, producer, form):
     ProgramAccess.objects.create(user=producer, program_id=JAZZ)
     client.force_login(producer)
@@ -69,6 +69,15 @@ def test_a_producer_gets_neither_page_nor_file_of_a_program_that_is_not_hers(cli
     refused = [client.get(one + form) for one in addresses(NEWS)]
     assert [one.status_code for one in refused] == [403, 403]
     assert all(b"News" not in one.content for one in refused)
+
+
+@pytest.mark.parametrize(("place", "table"), [(0, "episodes"), (1, "minutes"), (1, "episode")])
+def test_nor_one_of_its_other_tables(client, station, producer, place, table):
+    ProgramAccess.objects.create(user=producer, program_id=JAZZ)
+    client.force_login(producer)
+    form = f"?format=csv&table={table}"
+    assert client.get(addresses(JAZZ)[place] + form).status_code == 200
+    assert client.get(addresses(NEWS)[place] + form).status_code == 403
 
 
 def test_the_list_holds_only_the_programs_of_a_producer(client, station, producer):
