@@ -112,7 +112,8 @@ class Observation:
     ``identity_known`` is False where the address is that of the station's own
     proxy: another ear's word on who this is, is better. ``delivered_ms`` is the
     sound that was sent (HLS), ``rendition`` the one of which most was, ``switches``
-    the changes between them; like ``bytes_sent`` they only grow.
+    the changes between them; like ``bytes_sent`` they only grow. ``referrer``
+    is a host as :mod:`.referrers` has it, None where the source tells none.
     """
 
     stream: str  # slug of the stream in the settings
@@ -126,6 +127,7 @@ class Observation:
     delivered_ms: int | None = None
     rendition: str = ""
     switches: int | None = None
+    referrer: str | None = None
     start_known: bool = True
     identity_known: bool = True
 

@@ -169,6 +169,7 @@ COLUMNS = (
     "exclusion",
     "rule",
     "received",
+    "referrer",
 )
 
 
@@ -251,6 +252,7 @@ def _row(source: str, batch: int, now_ms: int, one: Told) -> tuple[Any, ...]:
         mark.exclusion,
         mark.rule,
         now_ms,
+        request.referrer,
     )
 
 

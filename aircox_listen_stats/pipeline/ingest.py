@@ -31,6 +31,7 @@ from django.db.models import F
 from .. import conf
 from ..fields import from_ms, to_ms
 from ..kernel import calendar
+from ..kernel.referrers import better
 from ..kernel.types import ListenerMark, Observation, Why
 from ..models import Connection, Inbox, PeriodKey, PeriodSecret, SourceState, StaleWindow, Stream
 from ..sources.base import Census, Heard, Report
@@ -74,6 +75,7 @@ class Socket:
     delivered_ms: int | None = None
     rendition: str | None = None
     switches: int | None = None
+    referrer: str | None = None
     identity_known: bool = True
     country: str = ""
     app: str = ""
@@ -95,6 +97,7 @@ class Socket:
         if one.delivered_ms is not None and one.delivered_ms >= (self.delivered_ms or 0):
             self.delivered_ms = one.delivered_ms
             self.rendition = one.rendition or self.rendition
+        self.referrer = better(self.referrer, one.referrer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +295,7 @@ class _Ingest:
             delivered_ms=one.delivered_ms,
             rendition=one.rendition or None,
             switches=one.switches,
+            referrer=one.referrer,
             identity_known=one.identity_known,
             country=mark.country,
             app=mark.app,
@@ -466,7 +470,8 @@ class _Ingest:
             rows.change_in(f"UPDATE {name} SET seen = %s WHERE id IN ({{values}})", [seen_ms], ids)
         rows.change_each(
             f"UPDATE {name} SET key = %s, stream_id = %s, started = %s, seen = %s, ended = %s,"
-            " told = %s, bytes_sent = %s, delivered_ms = %s, rendition = %s, switches = %s WHERE id = %s",
+            " told = %s, bytes_sent = %s, delivered_ms = %s, rendition = %s, switches = %s, referrer = %s"
+            " WHERE id = %s",
             [
                 (one.key, one.stream_id, one.started_ms, one.seen_ms, one.ended, one.told, *_sent(one), one.id)
                 for one in rest
@@ -589,8 +594,8 @@ def _ms(state: SourceState) -> int:
     return to_ms(state.heard)
 
 
-def _sent(one: Socket) -> tuple[int | None, int | None, str | None, int | None]:
-    return one.bytes_sent, one.delivered_ms, one.rendition, one.switches
+def _sent(one: Socket) -> tuple[int | None, int | None, str | None, int | None, str | None]:
+    return one.bytes_sent, one.delivered_ms, one.rendition, one.switches, one.referrer
 
 
 def _state(one: Socket) -> tuple[object, ...]:
@@ -600,7 +605,7 @@ def _state(one: Socket) -> tuple[object, ...]:
 
 _COLUMNS = (
     "id, key, client, stream_id, listener, started, seen, ended, told, identity_known,"
-    " bytes_sent, delivered_ms, rendition, switches"
+    " bytes_sent, delivered_ms, rendition, switches, referrer"
 )
 
 
@@ -630,6 +635,7 @@ def _read(found: Iterable[tuple]) -> list[Socket]:
             delivered_ms=sent[1],
             rendition=sent[2],
             switches=sent[3],
+            referrer=sent[4],
         )
         for id_, key, client, stream_id, listener, started, seen, ended, told, identity_known, *sent in found
     ]
@@ -655,4 +661,5 @@ def _row(source: str, one: Socket) -> Connection:
         delivered_ms=one.delivered_ms,
         rendition=one.rendition,
         switches=one.switches,
+        referrer=one.referrer,
     )

@@ -60,6 +60,7 @@ class _Socket(NamedTuple):
     delivered_ms: int | None
     rendition: str | None
     switches: int | None
+    referrer: str | None
 
 
 class _Row(NamedTuple):
@@ -83,6 +84,7 @@ class _Row(NamedTuple):
     delivered_ms: int | None = None
     rendition: str | None = None
     switches: int | None = None
+    referrer: str | None = None
 
 
 _FIELDS = (
@@ -104,6 +106,7 @@ _FIELDS = (
     "delivered_ms",
     "rendition",
     "switches",
+    "referrer",
 )
 
 
@@ -125,7 +128,7 @@ def _sockets(touched: Collection[Who]) -> dict[Who, list[_Socket]]:
     found: dict[Who, list[_Socket]] = defaultdict(list)
     for row in rows.fetch_in(
         "SELECT id, session_id, stream_id, listener, key, started, seen, ended, country, app, exclusion,"
-        " rule, source, bytes_sent, delivered_ms, rendition, switches"
+        " rule, source, bytes_sent, delivered_ms, rendition, switches, referrer"
         f" FROM {rows.table(Connection)} WHERE listener IN ({{values}})",
         [],
         {listener for _, listener in touched},
@@ -177,6 +180,7 @@ def _row(
         delivered_ms=_sum(one.delivered_ms for one in group),
         rendition=_rendition(group),
         switches=_switches(group),
+        referrer=next((one.referrer for one in group if one.referrer is not None), None),
     )
 
 
@@ -348,6 +352,7 @@ def _create(new: Sequence[tuple[_Row, list[_Socket]]]) -> list[tuple[int, int]]:
                 delivered_ms=row.delivered_ms,
                 rendition=row.rendition,
                 switches=row.switches,
+                referrer=row.referrer,
             )
             for row, _ in new
         ],

@@ -159,6 +159,7 @@ def _told(one: Inbox) -> list[Told]:
                 rendition=rendition,
                 number=number,
                 is_whole=bool(is_whole),
+                referrer=referrer,
             ),
             who=ListenerMark(
                 listener=listener,
@@ -193,6 +194,7 @@ def _told(one: Inbox) -> list[Told]:
             exclusion,
             rule,
             _,
+            referrer,
         ) in rows.fetch(f"SELECT {', '.join(COLUMNS)} FROM {rows.table(StreamEvent)} WHERE batch = %s", [one.pk])
     ]
 

@@ -20,6 +20,7 @@ from typing import IO, Any
 from urllib.parse import unquote
 
 from ..errors import MalformedRecord, SourceUnavailable
+from ..kernel.referrers import host_of
 from ..kernel.types import MS, Address, Observation
 from . import follow, urlauth
 from .base import Report
@@ -71,7 +72,7 @@ _PAGES = (".xsl", ".json", ".html", ".css", ".ico", ".png", ".txt")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessLine:
-    """One line. ``ended_s`` is its stamp; USER and REFERER are dropped at once."""
+    """One line. ``ended_s`` is its stamp; USER is dropped at once, and REFERER but for its host."""
 
     address: Address
     ended_s: int
@@ -80,6 +81,7 @@ class AccessLine:
     status: int
     bytes_sent: int | None
     duration_s: int
+    referrer: str | None = None
 
     @property
     def started_s(self) -> int:
@@ -103,7 +105,17 @@ def parse_line(line: bytes) -> AccessLine:
         status=status,
         bytes_sent=bytes_sent,
         duration_s=duration_s,
+        referrer=host_of(_referrer(line).decode("latin-1")),
     )
+
+
+def _referrer(line: bytes) -> bytes:
+    """The REFERER of a line that follows the format."""
+    parts = line.split(b'"')
+    if len(parts) == 7 and b"\\" not in line:
+        return parts[3]
+    match = _LINE.fullmatch(line.strip(b"\0\r\n"))
+    return match["referer"] if match else b""
 
 
 def stream_of(line: AccessLine, streams: Mapping[str, str]) -> tuple[str, str]:
@@ -459,6 +471,7 @@ class _Hearing(Hearing):
                 ended=True,
                 address=access.address,
                 bytes_sent=access.bytes_sent,
+                referrer=access.referrer,
                 identity_known=not urlauth.is_within(access.address.ip, self.source.trusted_proxies),
             )
         )

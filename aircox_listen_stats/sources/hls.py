@@ -24,6 +24,7 @@ from django.utils.crypto import salted_hmac
 
 from ..errors import ConfigurationError, MalformedRecord
 from ..kernel.identity import normalise_agent, normalise_ip
+from ..kernel.referrers import host_of
 from ..kernel.types import MS, Address, Observation
 from . import urlauth
 from .base import Census, Report
@@ -72,7 +73,7 @@ _NOBODYS = re.compile(r"[^/]{25}|\d{8}")
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _COMBINED = re.compile(
     rb'(?P<ip>\S+) \S+ .*?\[(?P<stamp>[^][]*)\] "(?P<request>(?:[^"\\]|\\.)*)" '
-    rb'(?P<status>\d{3}) (?P<bytes>\d{1,18}|-) "(?:[^"\\]|\\.)*" "(?P<agent>(?:[^"\\]|\\.)*)"'
+    rb'(?P<status>\d{3}) (?P<bytes>\d{1,18}|-) "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"'
     rb'(?: "(?P<forwarded>[^"]*)")?.*'
 )
 
@@ -100,6 +101,7 @@ class HlsLine:
     asked: tuple[int, int | None] | None = None
     is_complete: bool = True
     forwarded: str = ""
+    referrer: str | None = None
 
     def __repr__(self) -> str:
         return "HlsLine(hidden)"
@@ -121,6 +123,7 @@ class _Record(msgspec.Struct):
     range: str = ""
     agent: str = ""
     xff: str = ""
+    referer: str | None = None
 
 
 _records = msgspec.json.Decoder(_Record)
@@ -198,6 +201,7 @@ def _from_json(record: _Record, session_argument: str) -> HlsLine:
         asked=_asked(record.range),
         is_complete=record.completion == "OK",
         forwarded=record.xff if record.xff != "-" else "",
+        referrer=None if record.referer is None else host_of(record.referer),
     )
 
 
@@ -218,6 +222,7 @@ def _from_combined(line: bytes, session_argument: str) -> HlsLine:
         bytes_sent=None if sent == b"-" else int(sent),
         session=_argument(query, session_argument),
         forwarded=forwarded.decode("latin-1") if forwarded != b"-" else "",
+        referrer=host_of(match["referer"].decode("latin-1")),
     )
 
 
@@ -524,6 +529,7 @@ class _Hearing(Hearing):
             number=part.number,
             bytes_sent=said.bytes_sent or 0,
             is_whole=part.is_whole,
+            referrer=said.referrer,
         )
 
     def report(self, place: Place, *, more: bool) -> Report:
@@ -557,6 +563,7 @@ class _Hearing(Hearing):
             delivered_ms=one.delivered_ms(self.source.segment_ms),
             rendition=one.name(),
             switches=one.switches,
+            referrer=one.referrer,
             identity_known=identity_known,
         )
 

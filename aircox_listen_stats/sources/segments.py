@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..kernel.referrers import better
+
 __all__ = ["Fetch", "Shelf", "Stretch", "Stretches"]
 
 SILENT_TARGETS = 3
@@ -64,6 +66,7 @@ class Fetch:
     number: int | None = None
     bytes_sent: int = 0
     is_whole: bool = True
+    referrer: str | None = None
 
 
 @dataclass(slots=True)
@@ -119,6 +122,7 @@ class Stretch:
     rendition_ms: int = 0  # when it was last asked for
     shelf: Shelf = field(default_factory=Shelf)
     guest: _Guest | None = None
+    referrer: str | None = None  # of the requests since the memory was recalled
 
     def end_ms(self, target_ms: int) -> int:
         """Where the union of the windows ends, so far."""
@@ -188,7 +192,13 @@ class Stretches:
     def _open(self, one: Fetch, since_ms: int | None = None) -> Stretch:
         self.last_client += 1
         started_ms = one.at_ms if since_ms is None else since_ms
-        fresh = Stretch(client=self.last_client, stream=one.stream, started_ms=started_ms, last_ms=one.at_ms)
+        fresh = Stretch(
+            client=self.last_client,
+            stream=one.stream,
+            started_ms=started_ms,
+            last_ms=one.at_ms,
+            referrer=one.referrer,
+        )
         self.players[one.visitor].append(fresh)
         return fresh
 
@@ -213,6 +223,7 @@ class Stretches:
         """Makes ``player`` hear it; another player where that becomes plain now."""
         player.last_ms = max(player.last_ms, one.at_ms)
         player.is_heard = True
+        player.referrer = better(player.referrer, one.referrer)
         # Also of a guest: should it become another player, their sums together are right.
         player.bytes_sent += one.bytes_sent
         if one.is_whole:

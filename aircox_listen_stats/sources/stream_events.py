@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from ..errors import ConfigurationError, MalformedRecord
+from ..kernel.referrers import host_of
 from ..kernel.types import MS, Address, ListenerMark, Observation
 from . import accesslog, hls, urlauth
 from .base import Census, PushSource, Report
@@ -208,6 +209,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     rendition: str = ""
     number: int | None = None
     is_whole: bool = True
+    referrer: str | None = None
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -296,6 +298,7 @@ class StreamEventsSource(PushSource):
                 rendition=_rendition(part.rendition),
                 number=part.number,
                 is_whole=part.is_whole,
+                referrer=None if event.referer is None else host_of(event.referer),
             ),
             "",
         )
@@ -426,6 +429,7 @@ class StreamEventsSource(PushSource):
             number=request.number,
             bytes_sent=request.bytes_sent or 0,
             is_whole=request.is_whole,
+            referrer=request.referrer,
         )
 
     def _stretch(self, stretch: Stretch, one: Told) -> Observation:
@@ -438,6 +442,7 @@ class StreamEventsSource(PushSource):
             delivered_ms=stretch.delivered_ms(self.segment_ms),
             rendition=stretch.name(),
             switches=stretch.switches,
+            referrer=stretch.referrer,
             identity_known=one.identity_known,
             **_whose(one),
         )
@@ -456,6 +461,7 @@ def _connection(one: Told) -> Observation:
         ended=True,
         client=f"event {one.key:x}",
         bytes_sent=request.bytes_sent,
+        referrer=request.referrer,
         identity_known=one.identity_known,
         **_whose(one),
     )

@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 from ..errors import MalformedRecord
 from ..kernel.identity import is_canonical_ip
+from ..kernel.referrers import host_of
 from ..kernel.types import MS, Address, ListenerMark, Observation
 from .base import PushSource
 
@@ -45,7 +46,10 @@ MAX_DURATION_SECONDS = 366 * 24 * 3600
 """A socket older than a year is a broken counter."""
 
 _FORWARDED = "ClientHeader.x-forwarded-for"
-_READ = {name.encode(): name for name in ("action", "mount", "client", "duration", "ip", "agent", _FORWARDED)}
+_REFERRER = "ClientHeader.referer"
+_READ = {
+    name.encode(): name for name in ("action", "mount", "client", "duration", "ip", "agent", _FORWARDED, _REFERRER)
+}
 """The fields that are looked at. All others are dropped unread, a listener's name and password among them."""
 
 
@@ -59,6 +63,7 @@ class AuthEvent:
     duration_s: int | None = None
     address: Address | None = None
     identity_known: bool = True
+    referrer: str | None = None
 
     @property
     def is_listener(self) -> bool:
@@ -86,17 +91,19 @@ def parse_body(body: bytes, *, trusted_proxies: Sequence[str] = ()) -> AuthEvent
         duration_s=_duration(form) if action == "listener_remove" else None,
         address=Address(ip=ip, agent=form.get("agent", "")),
         identity_known=identity_known,
+        referrer=host_of(form[_REFERRER]) if _REFERRER in form else None,
     )
 
 
 def payload_of(event: AuthEvent, *, stream: str, mark: ListenerMark) -> dict[str, Any]:
-    """What the Inbox keeps of a listener's callback: no address, no agent."""
+    """What the Inbox keeps of a listener's callback: no address, no agent, of a referrer the host."""
     return {
         "action": event.action,
         "client": event.client,
         "stream": stream,
         "duration_s": event.duration_s,
         "identity_known": event.identity_known,
+        **({} if event.referrer is None else {"referrer": event.referrer}),
         "mark": {
             "listener": mark.listener,
             "previous": mark.previous,
@@ -126,6 +133,7 @@ def observations(payload: Mapping[str, Any], *, received_ms: int) -> tuple[Obser
             "client": _text(payload["client"]),
             "mark": _mark(payload["mark"]),
             "identity_known": bool(payload.get("identity_known", True)),
+            "referrer": payload.get("referrer"),
         }
         if action == "listener_add":
             return (Observation(started_ms=received_ms, seen_ms=received_ms, **common),)

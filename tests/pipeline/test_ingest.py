@@ -475,3 +475,27 @@ def test_a_poll_asks_as_often_for_500_listeners_as_for_50(stream: Stream, number
     assert done.sessions.changed == number
     assert len(asked) <= POLL_STATEMENTS, [query["sql"][:80] for query in asked]
     assert {row[1] for row in sessions()} == {90}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_referrer_is_the_same_in_whatever_order_it_is_told(stream: Stream, order: tuple[int, ...]) -> None:
+    reports = [
+        told(heard(1, 3, 3, referrer="-")),
+        told(heard(1, 3, 9, referrer="radio.example")),
+        told(heard(1, 3, 20, ended=True)),
+    ]
+    take(*(reports[place] for place in order))
+    assert [one.referrer for one in Connection.objects.all()] == ["radio.example"]
+    assert [one.referrer for one in Session.objects.all()] == ["radio.example"]
+
+
+def test_a_session_has_the_referrer_of_its_first_socket_that_tells_one(stream: Stream) -> None:
+    take(
+        told(
+            heard(1, 0, 60, ended=True, who=7),
+            heard(2, 90, 120, ended=True, who=7, referrer="radio.example"),
+            heard(3, 150, 200, ended=True, who=7, referrer="other.example"),
+            heard(4, 0, 60, ended=True, who=8),
+        )
+    )
+    assert sorted(str(one.referrer) for one in Session.objects.all()) == ["None", "radio.example"]

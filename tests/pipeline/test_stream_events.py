@@ -289,6 +289,19 @@ def test_the_answer_quotes_no_value() -> None:
     ]
 
 
+def test_of_a_referrer_the_host_alone_comes_as_far_as_the_session() -> None:
+    page = "https://radio.example/page-of-anna?mail=anna"
+    segments = [
+        {**ICECAST, "origin": "hls", "path": f"/hls/hi_{number}.ts", "referer": page, "session_id": "visitor-5"}
+        for number in (7, 8)
+    ]
+    take([{**ICECAST, "referer": page}, {**ICECAST, "ip": "198.51.100.8", "referer": ""}, *segments])
+    collect()
+    assert sorted(StreamEvent.objects.values_list("referrer", flat=True)) == ["-", *["radio.example"] * 3]
+    assert sorted(Session.objects.values_list("referrer", flat=True)) == ["-", "radio.example", "radio.example"]
+    assert "anna" not in every_text()
+
+
 # Dead letters ----------------------------------------------------------------------------------------
 
 

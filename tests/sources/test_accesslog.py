@@ -150,6 +150,20 @@ def test_what_is_listening_and_why_the_rest_is_not(given_: dict[str, Any], expec
     assert stream_of(parse_line(line(**given_)), {**MOUNTS, "/café.mp3": "cafe"}) == expected
 
 
+@pytest.mark.parametrize(
+    ("told", "host"),
+    [
+        ("-", "-"),
+        ("https://www.radio.example/live?mail=anna", "radio.example"),
+        (r"https://radio.example/say-\"hello\"", "radio.example"),
+        ("https://192.0.2.7/", None),
+    ],
+)
+def test_of_a_referrer_the_host_is_kept(told: str, host: str | None) -> None:
+    assert parse_line(line(referer=told)).referrer == host
+    assert parse_line(line(referer=told, agent='a "quoted" one')).referrer == host
+
+
 RECORDED = [one for one in (FOLDER / "icecast_access.log").read_bytes().splitlines() if b"GET /l" in one]
 
 

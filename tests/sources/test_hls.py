@@ -122,6 +122,14 @@ def test_the_combined_format_may_go_on_with_the_forwarded_address() -> None:
     assert parse_line(combined(tail=' "-"')).forwarded == ""
 
 
+def test_of_a_referrer_the_host_is_kept_and_where_none_is_logged_nothing_is_known() -> None:
+    assert parse_line(record(referer="https://radio.example/live?u=1")).referrer == "radio.example"
+    assert parse_line(record(referer="")).referrer == "-"
+    assert parse_line(record()).referrer is None
+    assert parse_line(combined()).referrer == "-"
+    assert parse_line(combined().replace(b'"-"', b'"https://radio.example/live"', 1)).referrer == "radio.example"
+
+
 def test_no_line_shows_whose_it_is() -> None:
     assert "192.0.2" not in repr(parse_line(record(session="secret")))
 

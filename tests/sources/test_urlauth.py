@@ -52,6 +52,15 @@ def one(body: bytes, **changed: Any) -> Any:
     return told
 
 
+def test_a_referrer_that_icecast_passes_on_is_kept_as_its_host() -> None:
+    assert one(ADD).referrer is None
+    told = ADD + b"&ClientHeader.referer=https%3a%2f%2fradio%2eexample%2flive%3fu%3d1"
+    assert one(told).referrer == "radio.example"
+    assert "live%3fu" not in json.dumps(payload_of(parse_body(told), stream="live", mark=MARK))
+    [recorded] = [row for row in rows("url_auth.jsonl") if "ClientHeader.referer" in row.get("raw_body", "")]
+    assert parse_body(recorded["raw_body"].encode()).referrer == "radio.example"
+
+
 def test_an_added_listener_is_open_from_the_callback_on() -> None:
     told = one(ADD)
     assert (told.client, told.stream, told.ended) == ("54", "live", False)
