@@ -10,7 +10,7 @@ import numpy as np
 from .arrays import Bools, Ints, in_order, ranges
 from .correlate import Listening
 
-__all__ = ["OTHER", "PeriodLabels", "Share", "capped", "label_periods"]
+__all__ = ["OTHER", "PeriodLabels", "Share", "capped", "label_periods", "label_sums"]
 
 OTHER = "*"
 """The value of all that have no row of their own: no country, app or host is called so."""
@@ -87,14 +87,23 @@ def label_periods(
     return found
 
 
-def capped(shares: Sequence[Share], most: int, *, always: frozenset[str] = frozenset()) -> list[Share]:
-    """The ``most`` values that were heard longest, and those of ``always``; what is left in one, :data:`OTHER`.
+def label_sums(listening: Listening, label: Ints, labels: int, starts_ms: Ints, ends_ms: Ints) -> tuple[Ints, Ints]:
+    """Of each label, the listening within all of the periods, and the sessions that have a part in one of them."""
+    session, _, heard_ms = _pieces(listening, starts_ms, ends_ms)
+    met = in_order(session)
+    heard = np.bincount(label[session], heard_ms, minlength=labels).astype(np.int64)
+    return heard, np.bincount(label[met], minlength=labels)
 
-    The sums stay. Of equals the one with more sessions comes first, then the first by name.
+
+def capped(shares: Sequence[Share], most: int, *, always: frozenset[str] = frozenset()) -> list[Share]:
+    """The ``most`` values that were heard longest, and those of ``always``; at last what is left in one, :data:`OTHER`.
+
+    What was of OTHER already is in it. The sums stay. Of equals the one with more sessions comes first, then the first
+    by name.
     """
     ranked = sorted(shares, key=lambda one: (-one.listening_ms, -one.inherited - one.begun, one.value))
-    named = [one for one in ranked if one.value not in always]
-    rest = named[most:]
+    named = [one for one in ranked if one.value not in always and one.value != OTHER]
+    rest = [*named[most:], *(one for one in ranked if one.value == OTHER)]
     gone = {one.value for one in rest}
     kept = [one for one in ranked if one.value not in gone]
     if rest:

@@ -29,6 +29,7 @@ __all__ = [
     "covered",
     "heard",
     "heard_by",
+    "heard_by_on_air",
     "heard_for_long",
     "heard_on_air",
     "heard_otherwise",
@@ -108,8 +109,21 @@ def heard(streams: Sequence[Stream], begin_ms: int, end_ms: int, *, amounts: boo
 
 
 def heard_by(streams: Sequence[Stream], begin_ms: int, end_ms: int) -> HeardBy:
-    """The same, and what is known of whoever listened."""
-    found = _found(streams, begin_ms, end_ms, _COLUMNS, _COUNTED, labelled=True)
+    """What was heard of ``[begin_ms, end_ms)``, and what is known of whoever listened."""
+    return _with_labels(_found(streams, begin_ms, end_ms, _COLUMNS, _COUNTED, labelled=True))
+
+
+def heard_by_on_air(streams: Sequence[Stream], where: str, values: Sequence[Any]) -> HeardBy:
+    """The same of the airings ``a`` that the SQL condition ``where`` names."""
+    return _with_labels(
+        [
+            _later(_sessions_on_air(ids, delay_ms, _COLUMNS, where, values, labelled=True), -delay_ms)
+            for delay_ms, ids in _by_delay(streams).items()
+        ]
+    )
+
+
+def _with_labels(found: Sequence[_Sessions]) -> HeardBy:
     made, _ = _as_heard(found, _COLUMNS)
     told = [*itertools.chain.from_iterable(some.labels for some in found)]
     places = {label: place for place, label in enumerate(dict.fromkeys(told))}
@@ -278,7 +292,13 @@ def _long_sessions(stream_ids: Sequence[int], begin_ms: int, end_ms: int) -> _Se
 
 
 def _sessions_on_air(
-    stream_ids: Sequence[int], delay_ms: int, columns: Sequence[str], where: str, values: Sequence[Any]
+    stream_ids: Sequence[int],
+    delay_ms: int,
+    columns: Sequence[str],
+    where: str,
+    values: Sequence[Any],
+    *,
+    labelled: bool = False,
 ) -> _Sessions:
     """As :func:`_sessions`, of every airing. A cross join is taken in the order of its words by SQLite."""
     met = (
@@ -293,7 +313,7 @@ def _sessions_on_air(
     )
     given = [*values, *stream_ids, delay_ms]
     parameters = [*given, delay_ms, delay_ms + FOUR_HOURS_MS, *given, delay_ms, *given]
-    return _fetched(f"{_select(columns)} WHERE id IN ({each})", parameters, len(columns))
+    return _fetched(f"{_select(columns, labelled=labelled)} WHERE id IN ({each})", parameters, len(columns), labelled)
 
 
 def _select(columns: Sequence[str], *, labelled: bool = False) -> str:

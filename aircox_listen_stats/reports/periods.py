@@ -21,7 +21,7 @@ from .figures import falls_short, hours, is_hidden, share
 from .query import Period
 from .spans import Span, of_period
 
-__all__ = ["PeriodFigure", "PeriodReport", "Scope", "ScopeKind", "StandsOn", "Unit", "period_figures"]
+__all__ = ["PeriodFigure", "PeriodReport", "Scope", "ScopeKind", "StandsOn", "Unit", "airings_of", "period_figures"]
 
 
 class ScopeKind(StrEnum):
@@ -200,9 +200,7 @@ def period_figures(
             until_ms = by_quarters.computed_until(whole, rules, now_ms)
         made = by_quarters.amounts(whole, span, rules, until_ms=until_ms, now_ms=now_ms)
     else:
-        layer, column = _LAYERS[scope.kind]
-        mine = Airings(station_id=scope.station_id, layer=layer, column=column, number=scope.id)
-        made = by_airings.amounts(mine, streams, span, rules, until_ms=until_ms, now_ms=now_ms)
+        made = by_airings.amounts(airings_of(scope), streams, span, rules, until_ms=until_ms, now_ms=now_ms)
     tracks = _tracks(scope, streams)
     played = tracks and by_airings.performances(tracks, span, until_ms=until_ms)
     return PeriodReport(
@@ -217,6 +215,12 @@ def period_figures(
         airings=made.airings if made else None if scope.kind in (ScopeKind.STATION, ScopeKind.STREAM) else 0,
         airings_unknown=made.airings_unknown if made else 0,
     )
+
+
+def airings_of(scope: Scope) -> Airings:
+    """The airings of a program, episode, diffusion or track."""
+    layer, column = _LAYERS[scope.kind]
+    return Airings(station_id=scope.station_id, layer=layer, column=column, number=scope.id)
 
 
 def _whole(scope: Scope, streams: Sequence[Stream]) -> Whole:
