@@ -26,7 +26,7 @@ from .heard import heard_on_air, sessions_known_from_ms
 from .quarters import columns_of
 from .spans import Span
 
-__all__ = ["MOST_SESSIONS", "Airings", "amounts", "performances"]
+__all__ = ["MOST_SESSIONS", "Airings", "amounts", "by_program", "performances"]
 
 HOUR_MS = 3_600_000
 
@@ -75,6 +75,14 @@ def amounts(
     return _with_sessions(made, listening, *found.stretches())
 
 
+def by_program(station_id: int, span: Span, rules: RuleSet, *, until_ms: int) -> dict[int, Amounts]:
+    """The sums of each program's diffusions that started in the span, by its number."""
+    mine = Airings(station_id=station_id, layer=Layer.DIFFUSION)
+    found = _Stored.read(mine, span, rules, until_ms)
+    numbers = found["program_id"]
+    return {one: found.only(numbers == one).sums() for one in np.unique(numbers[numbers >= 0]).tolist()}
+
+
 def performances(airings: Airings, span: Span, *, until_ms: int) -> Performances | None:
     """What the tracks had that began in the span; None where no track has figures."""
     found = _Stored.read(airings, span, conf.get().rules(ANY_PORTION), until_ms)
@@ -96,6 +104,7 @@ PARTS_OF_COVERAGE = 10_000
 """Coverage is kept to four decimals: a share is read as so many parts."""
 
 _COLUMNS: Mapping[str, str] = {
+    "program_id": "COALESCE(a.program_id, -1)",
     "started": "a.started",
     "length_ms": "(CASE WHEN f.computed < a.ended THEN f.computed ELSE a.ended END) - a.started",
     "listening_ms": "COALESCE(f.listening_ms, -1)",

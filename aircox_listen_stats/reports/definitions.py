@@ -120,6 +120,114 @@ DEFINITIONS: Mapping[str, Definition] = {
 }
 """By the name of the field in :class:`~aircox_listen_stats.reports.figures.Figures`."""
 
+PERIOD_DEFINITIONS: Mapping[str, Definition] = {
+    "tlh": Definition(
+        label=_("Listening hours"),
+        text=_(
+            "TLH, total listening hours: what all counted sessions together heard inside the period. Who hears two "
+            "streams at once counts twice, as in the bandwidth."
+        ),
+    ),
+    "aas": Definition(
+        label=_("Average audience"),
+        text=_(
+            "AAS, average active sessions: listening hours by the hours of the period, of which the day of a change "
+            "of the clock has 23 or 25. Of a program: by its time on air, without diffusions observed for less than "
+            "half of theirs."
+        ),
+    ),
+    "active_sessions": Definition(
+        label=_("Active sessions"),
+        text=_("AS: counted sessions that heard some of the period, each once however long it was."),
+    ),
+    "started_sessions": Definition(
+        label=_("Sessions started"),
+        text=_("SS: counted sessions that began in the period."),
+    ),
+    "atsl_seconds": Definition(
+        label=_("Time per session"),
+        text=_("ATSL, average time spent listening: listening time in the period by active sessions."),
+    ),
+    "cume": Definition(
+        label=_("Distinct listeners"),
+        text=_(
+            "CUME: different pseudonymous listeners with a counted session in the period. Two of them are never added, "
+            "and of days that nobody can compare any more only the bounds are told."
+        ),
+    ),
+    "tsl_seconds": Definition(
+        label=_("Time per listener"),
+        text=_("TSL, time spent listening: listening time in the period by distinct listeners."),
+    ),
+    "reach": Definition(
+        label=_("Reach"),
+        text=_("Listeners who heard five minutes of the period, or of its daypart, in all."),
+    ),
+    "aqh": Definition(
+        label=_("Average quarter-hour"),
+        text=_(
+            "AQH: how many heard five minutes of a quarter-hour of the clock, in aggregate; the mean of all "
+            "quarter-hours of the period."
+        ),
+    ),
+    "aqh_in_one_piece": Definition(
+        label=_("Average quarter-hour, in one piece"),
+        text=_("The same, of those who heard five minutes without a break."),
+    ),
+    "peak": Definition(
+        label=_("Peak"),
+        text=_("The most sessions at one moment."),
+    ),
+    "peak_at": Definition(
+        label=_("Time of the peak"),
+        text=_("When that moment began; of several, the first."),
+    ),
+    "person_hours": Definition(
+        label=_("Listening hours of people"),
+        text=_("The union of each listener’s sessions: who hears two streams at once listens once."),
+    ),
+    "elapsed_hours": Definition(
+        label=_("Elapsed hours"),
+        text=_("From the first to the last moment of each session, its interruptions included."),
+    ),
+    "delivered_hours": Definition(
+        label=_("Delivered hours"),
+        text=_("Sound that was sent, as segments tell it; of connections nothing is told but their time."),
+    ),
+    "delivered_share": Definition(
+        label=_("Delivered: told of"),
+        text=_("The share of the listening hours of which it is known what was delivered."),
+    ),
+    "bytes_sent": Definition(
+        label=_("Data sent"),
+        text=_("Bytes, where the source tells them, spread evenly over what was heard of a session."),
+    ),
+    "bytes_share": Definition(
+        label=_("Data sent: told of"),
+        text=_("The share of the listening hours of which the bytes are known."),
+    ),
+    "performances": Definition(
+        label=_("Performances"),
+        text=_(
+            "One track played once to one listener, any portion of it; the sum of all tracks that began in the period. "
+            "Every session counts for it, whatever the rule-set."
+        ),
+    ),
+    "ath": Definition(
+        label=_("Listening hours of music"),
+        text=_("ATH, aggregate tuning hours: the listening time of all these tracks."),
+    ),
+}
+"""By the name of a :class:`~aircox_listen_stats.reports.periods.PeriodFigure`."""
+
+STANDS_ON: Mapping[str, Promise] = {
+    "sessions": _("sessions"),
+    "roll-up": _("stored sums"),
+    "sketch": _("an estimate"),
+    "": _("nothing"),
+}
+"""What a figure was computed from, by :class:`~aircox_listen_stats.reports.amounts.StandsOn`."""
+
 COLUMNS: Mapping[str, str] = {
     "average_audience": "average",
     "average_audience_before": "average",

@@ -124,7 +124,11 @@ class PeriodReport:
     airings_unknown: int = 0
 
     def __getitem__(self, name: str) -> PeriodFigure:
-        return next(one for one in self.figures if one.name == name)
+        """The figure of that name. Raises KeyError."""
+        for one in self.figures:
+            if one.name == name:
+                return one
+        raise KeyError(name)
 
     @property
     def is_known(self) -> bool:

@@ -167,5 +167,10 @@ def _totals(program_id: int, query: ReportQuery, now: dt.datetime) -> ProgramTot
 
 
 def _newest_title(program_id: int) -> str:
+    return title_and_station(program_id)[0]
+
+
+def title_and_station(program_id: int) -> tuple[str, int | None]:
+    """What the program was called in its newest diffusion, and on which station that was; none where there is none."""
     newest = Airing.objects.on_layer(Layer.DIFFUSION).filter(program_id=program_id).order_by("-started", "-id")
-    return newest.values_list("program_title", flat=True).first() or ""
+    return newest.values_list("program_title", "station_id").first() or ("", None)

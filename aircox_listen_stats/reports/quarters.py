@@ -14,7 +14,7 @@ from ..kernel.metrics import QUARTER_HOUR_MS
 from ..models import QuarterHour
 from . import rows
 
-__all__ = ["COLUMNS", "Quarters", "columns_of", "read", "whole_quarters"]
+__all__ = ["COLUMNS", "Quarters", "columns_of", "read", "read_streams", "whole_quarters"]
 
 COLUMNS = (
     "started",
@@ -75,6 +75,19 @@ def read(station_id: int, stream_id: int, rule_set: str, started_ms: int, ended_
         " ORDER BY started"
     )
     return Quarters(values=columns_of(sql, [station_id, stream_id, rule_set, started_ms, ended_ms], len(COLUMNS)))
+
+
+def read_streams(station_id: int, rule_set: str, started_ms: int, ended_ms: int) -> dict[int, Quarters]:
+    """The same of each stream of a station, by its number."""
+    named = ", ".join(_NUMBERS.get(name, name) for name in COLUMNS)
+    sql = (
+        f"SELECT {named}, stream_id FROM {rows.table(QuarterHour)}"
+        " WHERE station_id = %s AND stream_id <> %s AND rule_set = %s AND started >= %s AND started < %s"
+        " ORDER BY stream_id, started"
+    )
+    found = columns_of(sql, [station_id, QuarterHour.STATION, rule_set, started_ms, ended_ms], len(COLUMNS) + 1)
+    streams = found[:, -1]
+    return {one: Quarters(values=found[streams == one, :-1]) for one in np.unique(streams).tolist()}
 
 
 def columns_of(sql: str, parameters: Sequence[Any], width: int) -> Ints:

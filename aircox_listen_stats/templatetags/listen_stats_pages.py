@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django import template
-from django.template.defaultfilters import date, floatformat
+from django.template.defaultfilters import date, filesizeformat, floatformat
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.html import format_html, strip_tags
@@ -19,11 +19,14 @@ from django.utils.translation import gettext_lazy
 
 from aircox_listen_stats.fields import from_ms
 from aircox_listen_stats.reports.baseline import NOTABLE, Baseline
-from aircox_listen_stats.reports.definitions import BASES, DEFINITIONS, REASONS
+from aircox_listen_stats.reports.definitions import BASES, DEFINITIONS, PERIOD_DEFINITIONS, REASONS, STANDS_ON
 from aircox_listen_stats.reports.episode import EpisodeTotals
 from aircox_listen_stats.reports.figures import MS_PER_HOUR, Figures
+from aircox_listen_stats.reports.periods import MEANS, PeriodFigure, Unit
 from aircox_listen_stats.reports.program import ProgramTotals
 from aircox_listen_stats.reports.programs import ProgramLine, Spark
+from aircox_listen_stats.reports.scope_report import LineFigures, ScopeReport
+from aircox_listen_stats.reports.spans import Span
 from aircox_listen_stats.web import drawing
 
 register = template.Library()
@@ -145,7 +148,7 @@ def direction(value: float | None) -> str:
 
 
 @register.filter
-def bound(value: str, figures: Figures | ProgramLine | ProgramTotals | EpisodeTotals | None) -> str:
+def bound(value: str, figures: Figures | LineFigures | ProgramLine | ProgramTotals | EpisodeTotals | None) -> str:
     """``value`` with ≥ before it where the figures are lower bounds."""
     if figures is None or not figures.is_lower_bound or not value[:1].isdigit():
         return value
@@ -159,6 +162,59 @@ def from_to(whole: EpisodeTotals) -> str:
     if least is None or most is None or whole.is_exact or whole.is_lower_bound:
         return bound(count(least), whole)
     return f"{count(least)}–{count(most)}"
+
+
+@register.filter
+def period_value(one: PeriodFigure | None) -> str:
+    """A figure of a report in its unit, with ≥ where a part was not observed; its bounds where only these are known."""
+    if one is None:
+        return _unknown()
+    if one.value is not None:
+        shown = _in_unit(one.value, one.unit, one.name in MEANS)
+        return _glued(f"≥ {shown}") if one.is_lower_bound and one.unit in _GROWING else shown
+    lower, upper = (None if edge is None else _in_unit(edge, one.unit, False) for edge in (one.lower, one.upper))
+    if lower and upper and not one.is_lower_bound:
+        return f"{lower} – {upper}"
+    return _glued(f"≥ {lower}") if lower and one.unit in _GROWING else _unknown()
+
+
+@register.filter
+def period_bounds(one: PeriodFigure | None) -> str:
+    """Between what an estimate lies, and how surely; empty of what is exact, and of what is told by its bounds."""
+    if one is None or one.value is None or one.lower is None or one.upper is None:
+        return ""
+    lower, upper = (_in_unit(edge, one.unit, False) for edge in (one.lower, one.upper))
+    if one.confidence is None:
+        return _("between %(lower)s and %(upper)s") % {"lower": lower, "upper": upper}
+    return _("between %(lower)s and %(upper)s, %(share)s sure") % {
+        "lower": lower,
+        "upper": upper,
+        "share": percent(one.confidence),
+    }
+
+
+@register.filter
+def day_of(at: dt.datetime, span: Span) -> dt.date:
+    """The broadcast day that begins at that instant."""
+    return at.astimezone(span.zone_info).date()
+
+
+@register.filter
+def stands_on(one: PeriodFigure) -> str:
+    """What a figure was computed from."""
+    return str(STANDS_ON[one.stands_on]) if one.stands_on else _unknown()
+
+
+@register.inclusion_tag("aircox_listen_stats/_figure.html")
+def period_box(made: ScopeReport, name: str) -> dict[str, Any]:
+    """A figure of a report with its definition behind its name, and how it changed."""
+    one = made.report[name]
+    on_before = next((given.on_before for given in made.comparison.changes if given.name == name), None)
+    beside = "" if on_before is None else _("%(change)s on the period before") % {"change": change(on_before)}
+    value = period_value(one)
+    is_long = len(strip_tags(value)) > LONG_VALUE
+    given = {"name": name, "definition": PERIOD_DEFINITIONS[name], "value": value, "is_long": is_long}
+    return {**given, "beside": period_bounds(one) or beside}
 
 
 @register.filter
@@ -265,6 +321,25 @@ def sparkline(sparks: Sequence[Spark]) -> dict[str, Any]:
 def share_bar(value: float | None, whole: float | None) -> str:
     """``value`` of ``whole`` as the width of a bar."""
     return drawing.percent(min(value / whole, 1)) if value and whole else "0%"
+
+
+_GROWING = frozenset({Unit.HOURS, Unit.HEADS, Unit.SESSIONS, Unit.BYTES})
+"""Units of figures that would be more had everything been observed."""
+
+
+def _in_unit(value: float | dt.datetime, unit: Unit, is_mean: bool) -> str:
+    if isinstance(value, dt.datetime):
+        return f"{dated(value, 'D j M Y')}, {date(timezone.localtime(value), 'H:i')}"
+    match unit:
+        case Unit.HOURS:
+            return hours(value)
+        case Unit.SECONDS:
+            return minutes(value / SECONDS_PER_MINUTE)
+        case Unit.SHARE:
+            return percent(value)
+        case Unit.BYTES:
+            return filesizeformat(value)
+    return mean(value) if is_mean else count(value)
 
 
 def _written(value: float, form: str) -> str:

@@ -32,6 +32,10 @@ class Asked:
     def period(self) -> Period:
         return self.query.period
 
+    @property
+    def rules(self) -> RuleSet:
+        return self.query.rules
+
     def address(self, **changes: object) -> str:
         """The query string that asks the same with ``changes``, empty for the defaults; None takes a key out."""
         asked: dict[str, object] = {}
@@ -61,7 +65,7 @@ def read(
     Nothing here is an error page: what cannot be understood becomes the default and a sentence.
     """
     problems: list[str] = []
-    rules = _rules(given, settings, problems)
+    rules = read_rules(given, settings, problems)
     chosen = _weeks(given, weeks, problems)
     period = query.last_weeks(chosen, settings, now=now)
     if "weeks" not in given and (given.get("from") or given.get("to")):
@@ -85,7 +89,8 @@ def rule_set_names(settings: conf.Settings) -> tuple[str, ...]:
     return (settings.rule_set, *others)
 
 
-def _rules(given: Mapping[str, str], settings: conf.Settings, problems: list[str]) -> RuleSet:
+def read_rules(given: Mapping[str, str], settings: conf.Settings, problems: list[str]) -> RuleSet:
+    """The rule-set that is asked for; of an unknown one a sentence is added to ``problems``."""
     name = given.get("rules") or settings.rule_set
     known = rule_set_names(settings)
     if name not in known:

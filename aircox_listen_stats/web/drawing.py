@@ -18,6 +18,7 @@ from ..reports.lines import DiffusionLine
 from ..reports.on_demand import RecordingLine
 from ..reports.programs import Spark
 from ..reports.scales import round_scale, round_times, time_step
+from ..reports.scope_report import ScopeReport, Step
 
 BAR_FILL = 0.72
 """Share of its place that a bar fills; the rest is air."""
@@ -64,6 +65,31 @@ class Bar:
     height: str | None
     peak_top: str | None
     is_hatched: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepBar:
+    """One day, or hour, of a report as a bar; ``height`` is None where its average is unknown or still to come."""
+
+    step: Step
+    left: str
+    width: str
+    place_left: str  # the whole place, to point at
+    place_width: str
+    top: str | None
+    height: str | None
+    peak_top: str | None
+    is_hatched: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepChart:
+    """The days, or hours, of a report. ``keys`` are the kinds of bars that a legend must tell apart."""
+
+    ticks: tuple[Tick, ...]
+    bars: tuple[StepBar, ...]
+    months: tuple[Month, ...]
+    keys: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +208,20 @@ def bars(lines: Iterable[DiffusionLine], zone: dt.tzinfo) -> BarChart:
     )
 
 
+def step_bars(made: ScopeReport, zone: dt.tzinfo) -> StepChart:
+    """The steps of a report in the order of time; months are those of ``zone``."""
+    highest = max((step.figures.peak or 0 for step in made.steps if step.figures), default=0)
+    top, ticks = scale(highest)
+    place = 1 / max(len(made.steps), 1)
+    drawn = tuple(_step_bar(step, number * place, place, top) for number, step in enumerate(made.steps))
+    return StepChart(
+        ticks=ticks,
+        bars=drawn,
+        months=tuple(_months([step.started.astimezone(zone) for step in made.steps], place)),
+        keys=frozenset(key for bar in drawn for key in _step_kinds(bar)),
+    )
+
+
 def sparkline(sparks: Sequence[Spark]) -> tuple[Mark, ...]:
     """Thin bars of the averages, the highest filling the height; nothing for what is unknown."""
     highest = max((spark.average or 0 for spark in sparks), default=0) or 1
@@ -264,6 +304,31 @@ def _bar(line: DiffusionLine, left: float, place: float, top: int) -> Bar:
         peak_top=None if peak is None or mean is None else percent(1 - peak / top),
         is_hatched=mean is None or (line.figures is not None and line.figures.coverage < KNOWN_COVERAGE),
     )
+
+
+def _step_bar(step: Step, left: float, place: float, top: int) -> StepBar:
+    figures = step.figures
+    mean = figures.average if figures else None
+    peak = figures.peak if figures else None
+    width = min(place * BAR_FILL, WIDEST_BAR)
+    return StepBar(
+        step=step,
+        left=percent(left + (place - width) / 2),
+        width=percent(width),
+        place_left=percent(left),
+        place_width=percent(place),
+        top=None if mean is None else percent(1 - mean / top),
+        height=None if mean is None else percent(mean / top),
+        peak_top=None if peak is None or mean is None else percent(1 - peak / top),
+        is_hatched=figures is not None and (figures.coverage or 0) < KNOWN_COVERAGE,
+    )
+
+
+def _step_kinds(bar: StepBar) -> Iterable[str]:
+    if bar.height is not None and bar.step.figures and not bar.step.figures.settled:
+        yield "provisional"
+    if bar.is_hatched:
+        yield "unknown"
 
 
 def _kinds(bar: Bar) -> Iterable[str]:

@@ -19,6 +19,8 @@ register_converter(NumberConverter, "listen_stats_number")
 urlpatterns = [
     path("", views.programs, name="programs"),
     path("programs/<listen_stats_number:program_id>/", views.program, name="program"),
+    path("programs/<listen_stats_number:program_id>/report/", views.program_report, name="program_report"),
+    path("report/", views.report, name="report"),
     path("diffusions/<listen_stats_number:airing_id>/", views.diffusion, name="diffusion"),
     path("diffusions/of/<listen_stats_number:diffusion_id>/", views.diffusion_of, name="diffusion_of"),
     path("performances/", views.performances, name="performances"),

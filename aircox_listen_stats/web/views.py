@@ -16,16 +16,20 @@ from django.views.decorators.http import require_safe
 from .. import conf
 from ..reports import diffusion as diffusions
 from ..reports import episode, hiding
-from ..reports.definitions import DEFINITIONS
-from ..reports.program import each_diffusion, program_audience, rule_sets_in_use
+from ..reports.definitions import DEFINITIONS, PERIOD_DEFINITIONS
+from ..reports.periods import Scope, ScopeKind
+from ..reports.program import each_diffusion, program_audience, rule_sets_in_use, title_and_station
 from ..reports.programs import has_figures, program_list
 from ..reports.query import WEEK_CHOICES
+from ..reports.scope_report import scope_report
 from ..reports.societies import SOCIETIES
 from ..reports.status import status as collection_status
-from . import api_page, drawing, exports, marks, openapi, tables
+from . import api_page, drawing, exports, marks, openapi, report_asking, report_exports, tables
 from .access import Reach, for_people, reach_of, station_programs, stations
 from .asking import Asked, read
 from .minutes import chart_figures, minute_rows
+from .report_asking import AskedReport
+from .report_rows import figure_rows
 
 PROGRAM_WEEKS = 52
 """What the page of one program shows unless asked: a year, so that seasons can be compared."""
@@ -111,6 +115,67 @@ def _program_tables(request: HttpRequest, program_id: int, asked: Asked, now: dt
     if name not in held:
         raise Http404(f"There is no table {name!r}; there are {', '.join(held)}.")
     return tables.csv_response(request, held[name])
+
+
+@require_safe
+@for_people
+def report(request: HttpRequest) -> HttpResponse:
+    """The figures of the station, or of one of its streams, over a period: for those who may see everything."""
+    settings, now = conf.get(), timezone.now()
+    reach = reach_of(request.user)
+    if not reach.is_everything:
+        return _forbidden(request, _("This page is for the station's staff."), is_about_programs=False)
+    asked = report_asking.read(request.GET, settings, now=now, stations=stations())
+    return _report_page(request, asked, reach)
+
+
+@require_safe
+@for_people
+def program_report(request: HttpRequest, program_id: int) -> HttpResponse:
+    """The figures of one program over a period."""
+    settings, now = conf.get(), timezone.now()
+    known = station_programs()
+    reach = reach_of(request.user, known)
+    if not reach.covers(program_id):
+        return _forbidden(request, _("This program has not been given to you."))
+    title, station_id = title_and_station(program_id) if program_id <= GREATEST_ID else ("", None)
+    if program_id in known:
+        title, station_id = known[program_id].title, known[program_id].station_id
+    if station_id is None:
+        return _missing(request, _("There is no program %(number)d.") % {"number": program_id})
+    scope = Scope(kind=ScopeKind.PROGRAM, id=program_id, station_id=station_id)
+    asked = report_asking.read(request.GET, settings, now=now, stations=(), program=scope)
+    return _report_page(request, asked, reach, title=title)
+
+
+def _report_page(request: HttpRequest, asked: AskedReport, reach: Reach, title: str = "") -> HttpResponse:
+    """A report as it is asked for: page, table, workbook or JSON."""
+    settings, now = conf.get(), timezone.now()
+    made = scope_report(asked.scope, asked.span, asked.rules, now=now)
+    match request.GET.get("format"):
+        case "csv":
+            name = request.GET.get("table", "figures")
+            if name not in report_exports.TABLES:
+                raise Http404(f"There is no table {name!r}; there are {', '.join(report_exports.TABLES)}.")
+            return tables.csv_response(request, report_exports.table(made, name, minimum=settings.minimum_cell))
+        case "xlsx":
+            sheets = report_exports.sheets(made, minimum=settings.minimum_cell)
+            return tables.xlsx_response(request, report_exports.file_name(made), sheets)
+        case "json":
+            return exports.json_response(made.hiding_below(settings.minimum_cell))
+    context = {
+        "made": made,
+        "report": made.report,
+        "asked": asked,
+        "title": title,
+        "choices": report_asking.CHOICES,
+        "dayparts": report_asking.daypart_names(),
+        "rule_sets": rule_sets_in_use(now=now),
+        "chart": drawing.step_bars(made, settings.zone),
+        "rows": figure_rows(made.comparison),
+        "definitions": PERIOD_DEFINITIONS,
+    }
+    return _page(request, "report.html", context, reach)
 
 
 @require_safe
@@ -218,8 +283,9 @@ def _page(
     settings = conf.get()
     shared = {
         "base_template": settings.base_template,
+        "own_rule_set": settings.rule_set,
         "definitions": DEFINITIONS,
-        "rules": context["asked"].query.rules if "asked" in context else settings.rules(),
+        "rules": context["asked"].rules if "asked" in context else settings.rules(),
         "sees_everything": reach.is_everything,
         # What aircox's own base template expects of a view.
         "station": getattr(request, "station", None),

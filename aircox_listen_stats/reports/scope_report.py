@@ -1,0 +1,266 @@
+"""A period on one page: figures beside those of other periods, day by day, and by program and stream."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..fields import from_ms, to_ms
+from ..kernel import calendar
+from ..kernel.arrays import Ints
+from ..kernel.metrics import QUARTER_HOUR_MS
+from ..kernel.types import Layer, RuleSet
+from ..models import Airing, QuarterHour, Stream
+from . import by_airings, by_quarters, quarters
+from .amounts import Amounts
+from .comparison import Comparison, comparable_change, compared, until_of
+from .figures import average, falls_short, hours, is_hidden, share
+from .periods import PeriodReport, Scope, ScopeKind
+from .spans import Kind, Span
+
+__all__ = ["LineFigures", "ReportLine", "ScopeReport", "Step", "scope_report"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineFigures:
+    """What a line of a table has of one period. All None where nothing is known."""
+
+    listening_hours: float | None
+    average: float | None
+    peak: int | None
+    started_sessions: int | None
+    coverage: float | None
+    settled: bool
+    diffusions: int | None = None
+
+    @property
+    def is_lower_bound(self) -> bool:
+        """Whether a part that matters was not observed."""
+        return falls_short(self.coverage)
+
+    @classmethod
+    def of(cls, made: Amounts) -> LineFigures:
+        known = made.is_known
+        return cls(
+            listening_hours=hours(made.listening_ms) if known else None,
+            average=share(made.averaged_ms, made.averaged_length_ms) if known else None,
+            peak=made.peak if known else None,
+            started_sessions=made.begun if known else None,
+            coverage=made.coverage if made.length_ms else None,
+            settled=made.settled,
+            diffusions=made.airings,
+        )
+
+    def hiding_below(self, minimum: int) -> LineFigures:
+        """The same without counts from 1 to ``minimum - 1``."""
+        small = {name: None for name in ("peak", "started_sessions") if is_hidden(getattr(self, name), minimum)}
+        return replace(self, **small)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportLine:
+    """A program or stream: the period, the one before, and the same one last year."""
+
+    id: int
+    title: str
+    now: LineFigures
+    before: LineFigures | None
+    year_before: LineFigures | None
+    change: float | None  # of the average audience
+    change_on_year: float | None
+
+    def hiding_below(self, minimum: int) -> ReportLine:
+        """The same without counts from 1 to ``minimum - 1``."""
+        others = (one and one.hiding_below(minimum) for one in (self.before, self.year_before))
+        before, year_before = others
+        return replace(self, now=self.now.hiding_below(minimum), before=before, year_before=year_before)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A broadcast day of the period, or an hour of a single day; ``figures`` is None of what is still to come."""
+
+    started: dt.datetime
+    ended: dt.datetime
+    figures: LineFigures | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeReport:
+    """Figures; of a station or stream the steps by day (or hour); of a station programs and, of several, streams."""
+
+    comparison: Comparison
+    is_by_hour: bool
+    steps: tuple[Step, ...]
+    programs: tuple[ReportLine, ...]
+    streams: tuple[ReportLine, ...]
+
+    @property
+    def report(self) -> PeriodReport:
+        return self.comparison.report
+
+    def hiding_below(self, minimum: int) -> ScopeReport:
+        """The same without counts from 1 to ``minimum - 1``."""
+        if minimum <= 1:
+            return self
+        return replace(
+            self,
+            comparison=self.comparison.hiding_below(minimum),
+            steps=tuple(replace(one, figures=one.figures and one.figures.hiding_below(minimum)) for one in self.steps),
+            programs=tuple(one.hiding_below(minimum) for one in self.programs),
+            streams=tuple(one.hiding_below(minimum) for one in self.streams),
+        )
+
+
+_OF_QUARTERS = (ScopeKind.STATION, ScopeKind.STREAM)
+
+
+def scope_report(scope: Scope, span: Span, rules: RuleSet, *, now: dt.datetime) -> ScopeReport:
+    """Everything of one scope over a period. Programs are those of a station: their figures are of all its streams."""
+    comparison = compared(scope, span, rules, now=now)
+    others = {"before": comparison.before, "year_before": comparison.year_before}
+    spans = {name: (one.span, until_of(one.span, comparison.report)) for name, one in others.items() if one}
+    spans["now"] = (span, comparison.report.until)
+
+    def lines(titles: Mapping[int, str], of: Callable[[Span, int], dict[int, Amounts]]) -> tuple[ReportLine, ...]:
+        made = {name: of(one, to_ms(until)) for name, (one, until) in spans.items()}
+        return tuple(_lines(titles, made))
+
+    programs: tuple[ReportLine, ...] = ()
+    streams: tuple[ReportLine, ...] = ()
+    if scope.kind is ScopeKind.STATION:
+        programs = lines(
+            _program_titles(scope.station_id, span),
+            lambda one, until: by_airings.by_program(scope.station_id, one, rules, until_ms=until),
+        )
+        titles = {one.pk: str(one) for one in Stream.objects.of(scope.station_id)}
+        if len(titles) > 1:
+            streams = lines(titles, lambda one, until: _by_stream(scope.station_id, one, rules, until))
+    return ScopeReport(
+        comparison=comparison,
+        is_by_hour=span.kind is Kind.DAY,
+        steps=tuple(_steps(scope, span, rules, comparison.report)) if scope.kind in _OF_QUARTERS else (),
+        programs=programs,
+        streams=streams,
+    )
+
+
+# Steps -------------------------------------------------------------------------------------------
+
+
+def _steps(scope: Scope, span: Span, rules: RuleSet, report: PeriodReport) -> list[Step]:
+    """Each day of the span, or each hour of a single one; a quarter-hour belongs to the one in which it begins."""
+    slots = (
+        calendar.hours(span.zone_info, span.started_ms, span.ended_ms)
+        if span.kind is Kind.DAY
+        else calendar.broadcast_days(span.zone_info, span.started_ms, span.ended_ms, starts=span.day_starts)
+    )
+    starts, ends = np.maximum(slots.starts_ms, span.started_ms), np.minimum(slots.ends_ms, span.ended_ms)
+    until_ms = to_ms(report.until)
+    stream_id = QuarterHour.STATION if scope.kind is ScopeKind.STATION else scope.id
+    stored = quarters.read(scope.station_id, stream_id, rules.name, span.started_ms, until_ms)
+    inside_starts, inside_ends = span.slots(until_ms)
+    stored = stored.only(stored.within(inside_starts, inside_ends))
+    place = np.searchsorted(starts, stored["started"], side="right") - 1
+    length_ms = _overlaps(starts, ends, inside_starts, inside_ends)
+
+    def added(column: str) -> Ints:
+        return np.bincount(place, weights=stored[column], minlength=len(starts)).astype(np.int64)
+
+    peak = np.zeros(len(starts), dtype=np.int64)
+    np.maximum.at(peak, place, stored["peak"])
+    provisional = np.bincount(place, weights=1 - stored["settled"], minlength=len(starts)) > 0
+    columns = (
+        starts.tolist(), ends.tolist(), length_ms.tolist(), added("listening_ms").tolist(), added("begun").tolist(),
+        added("covered_ms").tolist(), peak.tolist(), provisional.tolist(),
+    )  # fmt: skip
+    return [_step(*row, until_ms) for row in zip(*columns, strict=True)]
+
+
+def _step(
+    start_ms: int, end_ms: int, length_ms: int, listening_ms: int, begun: int, covered_ms: int, peak: int,
+    provisional: bool, until_ms: int,
+) -> Step:  # fmt: skip
+    figures = None
+    if length_ms:
+        known = covered_ms > 0 or listening_ms > 0
+        figures = LineFigures(
+            listening_hours=hours(listening_ms) if known else None,
+            average=average(listening_ms, length_ms) if known else None,
+            peak=peak if known else None,
+            started_sessions=begun if known else None,
+            coverage=covered_ms / length_ms,
+            settled=not provisional and end_ms <= until_ms,
+        )
+    return Step(started=from_ms(start_ms), ended=from_ms(end_ms), figures=figures)
+
+
+def _overlaps(starts: Ints, ends: Ints, inside_starts: Ints, inside_ends: Ints) -> Ints:
+    """How much of each stretch lies in the inner ones; both are disjoint and ascend."""
+    before = np.concatenate(([0], np.cumsum(inside_ends - inside_starts)))
+
+    def until(instants: Ints) -> Ints:
+        place = np.searchsorted(inside_starts, instants, side="right")
+        last = np.maximum(place - 1, 0)
+        if not len(inside_starts):
+            return np.zeros_like(instants)
+        return np.where(place > 0, before[last] + np.minimum(instants, inside_ends[last]) - inside_starts[last], 0)
+
+    return until(ends) - until(starts)
+
+
+# Lines -------------------------------------------------------------------------------------------
+
+
+def _by_stream(station_id: int, span: Span, rules: RuleSet, until_ms: int) -> dict[int, Amounts]:
+    """The sums of the whole quarter-hours of each stream."""
+    starts, ends = span.slots(until_ms)
+    if not len(starts):
+        return {}
+    begin_ms = span.started_ms // QUARTER_HOUR_MS * QUARTER_HOUR_MS
+    found = quarters.read_streams(station_id, rules.name, begin_ms, int(ends[-1]))
+    return {stream_id: by_quarters.sums(one, starts, ends) for stream_id, one in found.items()}
+
+
+def _program_titles(station_id: int, span: Span) -> dict[int, str]:
+    """What each program was called in the newest of its diffusions of the span."""
+    found = Airing.objects.on_layer(Layer.DIFFUSION).filter(
+        station_id=station_id,
+        program_id__isnull=False,
+        started__gte=from_ms(span.started_ms),
+        started__lt=from_ms(span.ended_ms),
+    )
+    newest_last = found.order_by("started", "id").values_list("program_id", "program_title")
+    return dict(newest_last.iterator())
+
+
+def _lines(titles: Mapping[int, str], made: Mapping[str, dict[int, Amounts]]) -> list[ReportLine]:
+    """Those of the period itself, most listening first."""
+    found = []
+    for number, amounts in made["now"].items():
+        now = LineFigures.of(amounts)
+        before, year_before = (
+            LineFigures.of(made[name][number]) if number in made.get(name, {}) else None
+            for name in ("before", "year_before")
+        )
+        found.append(
+            ReportLine(
+                id=number,
+                title=titles.get(number, ""),
+                now=now,
+                before=before,
+                year_before=year_before,
+                change=_change(now, before),
+                change_on_year=_change(now, year_before),
+            )
+        )
+    return sorted(found, key=lambda one: (-(one.now.listening_hours or 0), one.title.casefold(), one.id))
+
+
+def _change(now: LineFigures, other: LineFigures | None) -> float | None:
+    if other is None:
+        return None
+    return comparable_change(now.average, now.coverage, other.average, other.coverage)
