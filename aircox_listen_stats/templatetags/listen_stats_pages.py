@@ -173,8 +173,8 @@ def period_value(one: PeriodFigure | None) -> str:
         shown = _in_unit(one.value, one.unit, one.name in MEANS)
         return _glued(f"≥ {shown}") if one.is_lower_bound and one.unit in _GROWING else shown
     lower, upper = (None if edge is None else _in_unit(edge, one.unit, False) for edge in (one.lower, one.upper))
-    if lower and upper and not one.is_lower_bound:
-        return f"{lower} – {upper}"
+    if upper and not one.is_lower_bound:
+        return f"{lower} – {upper}" if lower else _glued(f"≤ {upper}")
     return _glued(f"≥ {lower}") if lower and one.unit in _GROWING else _unknown()
 
 

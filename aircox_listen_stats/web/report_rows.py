@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ..reports.comparison import Change, Comparison
 from ..reports.definitions import PERIOD_DEFINITIONS, Definition
 from ..reports.periods import PeriodFigure
+
+SHARES: Mapping[str, str] = {"delivered_hours": "delivered_share", "bytes_sent": "bytes_share"}
+"""Figures that are known of a share of the listening, and the figure that is this share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +22,13 @@ class FigureRow:
     year_before: PeriodFigure | None
     change: float | None
     change_on_year: float | None
+    of: PeriodFigure | None = None  # the share of the listening of which it is known
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any of the periods knows it, or bounds of it."""
+        told = [one for one in (self.now, self.before, self.year_before) if one is not None]
+        return any(edge is not None for one in told for edge in (one.value, one.lower, one.upper))
 
     @property
     def definition(self) -> Definition:
@@ -28,6 +38,12 @@ class FigureRow:
 def figure_rows(comparison: Comparison) -> list[FigureRow]:
     """A row for each figure, in the order of the report."""
     return list(_rows(comparison))
+
+
+def page_rows(comparison: Comparison) -> tuple[list[FigureRow], list[FigureRow]]:
+    """The rows that a page shows, a share beside its figure, and those of which nothing is known."""
+    found = [row for row in _rows(comparison) if row.now.name not in SHARES.values()]
+    return [row for row in found if row.is_known], [row for row in found if not row.is_known]
 
 
 def _rows(comparison: Comparison) -> Iterator[FigureRow]:
@@ -40,4 +56,5 @@ def _rows(comparison: Comparison) -> Iterator[FigureRow]:
             year_before=comparison.year_before and comparison.year_before[now.name],
             change=change.on_before,
             change_on_year=change.on_year_before,
+            of=comparison.report[SHARES[now.name]] if now.name in SHARES else None,
         )

@@ -29,7 +29,7 @@ from .access import Reach, for_people, reach_of, station_programs, stations
 from .asking import Asked, read
 from .minutes import chart_figures, minute_rows
 from .report_asking import AskedReport
-from .report_rows import figure_rows
+from .report_rows import page_rows
 
 PROGRAM_WEEKS = 52
 """What the page of one program shows unless asked: a year, so that seasons can be compared."""
@@ -163,6 +163,7 @@ def _report_page(request: HttpRequest, asked: AskedReport, reach: Reach, title: 
             return tables.xlsx_response(request, report_exports.file_name(made), sheets)
         case "json":
             return exports.json_response(made.hiding_below(settings.minimum_cell))
+    rows, unknown = page_rows(made.comparison)
     context = {
         "made": made,
         "report": made.report,
@@ -172,7 +173,8 @@ def _report_page(request: HttpRequest, asked: AskedReport, reach: Reach, title: 
         "dayparts": report_asking.daypart_names(),
         "rule_sets": rule_sets_in_use(now=now),
         "chart": drawing.step_bars(made, settings.zone),
-        "rows": figure_rows(made.comparison),
+        "rows": rows,
+        "unknown": unknown,
         "definitions": PERIOD_DEFINITIONS,
     }
     return _page(request, "report.html", context, reach)

@@ -307,6 +307,7 @@ def _fill() -> dict[str, str]:
     now = timezone.now()
     station = stations.PastStation()
     stations.lively(station, WEEKS, now=now)
+    station.roll_up(now - 3 * stations.WEEK, now, now=now)
     SourceState.objects.create(source="icecast", heard=now, succeeded=now)
     Lease.objects.create(name="collector", holder="studio", heartbeat=now, expires=now + stations.HOUR)
     MonitorWatch.objects.create(station_id=1, started=now - stations.DAY, seen=now)
@@ -318,6 +319,10 @@ def _fill() -> dict[str, str]:
         "program": reverse("listen_stats:program", args=[12]),
         "diffusion": reverse("listen_stats:diffusion", args=[nights[1].pk]),
         "diffusion-on-air": reverse("listen_stats:diffusion", args=[on_air.pk]),
+        "report": reverse("listen_stats:report"),
+        "report-running": reverse("listen_stats:report") + "?period=this-month&daypart=19-24",
+        "report-day": reverse("listen_stats:report") + "?period=yesterday",
+        "report-program": reverse("listen_stats:program_report", args=[12]) + "?period=last-week",
         "performances": reverse("listen_stats:performances"),
         "status": reverse("listen_stats:status"),
         "empty": reverse("listen_stats:program", args=[12]) + "?from=2020-01-01&to=2020-01-31",

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from aircox_listen_stats.fields import to_ms
 from aircox_listen_stats.kernel.types import Layer
 from aircox_listen_stats.models import LONG_SESSION_MS, Airing, Audience, Coverage, Session, Stream
-from aircox_listen_stats.pipeline import rollup
+from aircox_listen_stats.pipeline import cumes, quarters, rollup
 
 ZONE = ZoneInfo("Europe/Brussels")
 NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
@@ -111,6 +111,11 @@ class PastStation:
     def compute(self, started: dt.datetime, ended: dt.datetime, *, now: dt.datetime = NOW, **how: object) -> None:
         """Lets the pipeline compute the figures of that time, as at ``now``."""
         rollup.refresh(self.id, to_ms(started), to_ms(ended), now_ms=to_ms(now), **how)
+
+    def roll_up(self, started: dt.datetime, ended: dt.datetime, *, now: dt.datetime = NOW) -> None:
+        """The same for the quarter-hours and the distinct listeners."""
+        for part in (quarters, cumes):
+            part.refresh(self.id, to_ms(started), to_ms(ended), now_ms=to_ms(now), rule_sets=("triton",))
 
     def _airing(self, layer: Layer, started: dt.datetime, minutes: float, **values: object) -> Airing:
         self.airings += 1
