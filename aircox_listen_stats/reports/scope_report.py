@@ -1,4 +1,4 @@
-"""A period on one page: figures beside those of other periods, day by day, and by program and stream."""
+"""A period on one page: figures beside those of other periods, and tables of what they are made of."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from .amounts import Amounts
 from .comparison import Comparison, comparable_change, compared, until_of
 from .figures import average, falls_short, hours, is_hidden, share
 from .periods import PeriodReport, Scope, ScopeKind
+from .shares import ShareTable, share_tables
 from .spans import Kind, Span
 
 __all__ = ["LineFigures", "ReportLine", "ScopeReport", "Step", "scope_report"]
@@ -90,13 +91,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeReport:
-    """Figures; of a station or stream the steps by day (or hour); of a station programs and, of several, streams."""
+    """Figures, and tables by country, app and referrer; of a station or stream the steps by day (or hour); of a station
+    its programs and, of several, its streams.
+    """
 
     comparison: Comparison
     is_by_hour: bool
     steps: tuple[Step, ...]
     programs: tuple[ReportLine, ...]
     streams: tuple[ReportLine, ...]
+    shares: tuple[ShareTable, ...]
 
     @property
     def report(self) -> PeriodReport:
@@ -112,6 +116,7 @@ class ScopeReport:
             steps=tuple(replace(one, figures=one.figures and one.figures.hiding_below(minimum)) for one in self.steps),
             programs=tuple(one.hiding_below(minimum) for one in self.programs),
             streams=tuple(one.hiding_below(minimum) for one in self.streams),
+            shares=tuple(one.hiding_below(minimum) for one in self.shares),
         )
 
 
@@ -145,6 +150,7 @@ def scope_report(scope: Scope, span: Span, rules: RuleSet, *, now: dt.datetime) 
         steps=tuple(_steps(scope, span, rules, comparison.report)) if scope.kind in _OF_QUARTERS else (),
         programs=programs,
         streams=streams,
+        shares=share_tables(scope, span, rules, now=now),
     )
 
 

@@ -18,13 +18,19 @@ from ..kernel.arrays import Ints
 from ..kernel.calendar import DAYPARTS
 from .query import DAYS_A_WEEK, LONGEST_DAYS, Period, broadcast_day
 
-__all__ = ["NAMED", "Kind", "Span", "between", "of_days", "of_period", "read"]
+__all__ = ["DAYPART_NAMES", "EXAMPLES", "NAMED", "Kind", "Span", "between", "daypart", "of_days", "of_period", "read"]
 
 ONE_DAY = dt.timedelta(days=1)
 YEAR_OF_WEEKS = dt.timedelta(days=52 * DAYS_A_WEEK)
 """The same weekdays of the year before: ISO week 41 is held against week 41, but after a year of 53 weeks."""
 
 HOURS_A_DAY = 24
+
+
+DAYPART_NAMES = tuple(
+    f"{begin:02d}-{end:02d}" for begin, end in zip(DAYPARTS, (*DAYPARTS[1:], HOURS_A_DAY), strict=True)
+)
+"""The dayparts as they are written in an address or on a command line: ``06-10``."""
 
 
 class Kind(StrEnum):
@@ -76,10 +82,7 @@ class Span:
     @property
     def daypart_hours(self) -> str:
         """``06-10``; empty for the whole day."""
-        if self.daypart is None:
-            return ""
-        begin, end = (*DAYPARTS, HOURS_A_DAY)[self.daypart : self.daypart + 2]
-        return f"{begin:02d}-{end:02d}"
+        return "" if self.daypart is None else DAYPART_NAMES[self.daypart]
 
     def slots(self, until_ms: int) -> tuple[Ints, Ints]:
         """Starts and ends of what is reported on, up to ``until_ms``: one stretch, or the daypart of each day."""
@@ -216,6 +219,13 @@ def read(words: Sequence[str], settings: conf.Settings, *, now: dt.datetime) -> 
     if (last - first).days >= LONGEST_DAYS:
         raise ValueError(f"{first} to {last} is longer than the {LONGEST_DAYS} days that a report may span.")
     return of_days(first, last, settings)
+
+
+def daypart(name: str) -> int:
+    """Which of DAYPARTS ``06-10`` is. Raises ValueError with what is allowed."""
+    if name not in DAYPART_NAMES:
+        raise ValueError(f"{name!r} is no daypart. Allowed: {', '.join(DAYPART_NAMES)}.")
+    return DAYPART_NAMES.index(name)
 
 
 def _days_of(words: Sequence[str], today: dt.date) -> _Days:

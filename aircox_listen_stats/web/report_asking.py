@@ -12,7 +12,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from .. import conf
-from ..kernel.calendar import DAYPARTS
 from ..kernel.types import RuleSet
 from ..models import Stream
 from ..onair.base import StationRef
@@ -117,11 +116,6 @@ def read(
     )
 
 
-def daypart_names() -> list[str]:
-    """The dayparts as they are written in an address."""
-    return [f"{begin:02d}-{end:02d}" for begin, end in zip(DAYPARTS, (*DAYPARTS[1:], 24), strict=True)]
-
-
 def _span(given: Mapping[str, str], settings: conf.Settings, now: dt.datetime, problems: list[str]) -> tuple[str, Span]:
     """The name of the span, where it has one, and the span."""
     first, last, name = given.get("from"), given.get("to"), given.get("period") or ""
@@ -144,10 +138,11 @@ def _daypart(given: Mapping[str, str], problems: list[str]) -> int | None:
     asked = given.get("daypart")
     if not asked:
         return None
-    names = daypart_names()
-    if asked in names:
-        return names.index(asked)
-    problems.append(_("“%(asked)s” is no daypart; there are %(known)s.") % {"asked": asked, "known": ", ".join(names)})
+    if asked in spans.DAYPART_NAMES:
+        return spans.daypart(asked)
+    problems.append(
+        _("“%(asked)s” is no daypart; there are %(known)s.") % {"asked": asked, "known": ", ".join(spans.DAYPART_NAMES)}
+    )
     return None
 
 

@@ -15,21 +15,22 @@ from django.views.decorators.http import require_safe
 
 from .. import conf
 from ..reports import diffusion as diffusions
-from ..reports import episode, hiding
+from ..reports import episode, hiding, report_tables
 from ..reports.definitions import DEFINITIONS, PERIOD_DEFINITIONS
 from ..reports.periods import Scope, ScopeKind
 from ..reports.program import each_diffusion, program_audience, rule_sets_in_use, title_and_station
 from ..reports.programs import has_figures, program_list
 from ..reports.query import WEEK_CHOICES
+from ..reports.report_rows import page_rows
 from ..reports.scope_report import scope_report
 from ..reports.societies import SOCIETIES
+from ..reports.spans import DAYPART_NAMES
 from ..reports.status import status as collection_status
-from . import api_page, drawing, exports, marks, openapi, report_asking, report_exports, tables
+from . import api_page, drawing, exports, marks, openapi, report_asking, tables
 from .access import Reach, for_people, reach_of, station_programs, stations
 from .asking import Asked, read
 from .minutes import chart_figures, minute_rows
 from .report_asking import AskedReport
-from .report_rows import page_rows
 
 PROGRAM_WEEKS = 52
 """What the page of one program shows unless asked: a year, so that seasons can be compared."""
@@ -155,12 +156,12 @@ def _report_page(request: HttpRequest, asked: AskedReport, reach: Reach, title: 
     match request.GET.get("format"):
         case "csv":
             name = request.GET.get("table", "figures")
-            if name not in report_exports.TABLES:
-                raise Http404(f"There is no table {name!r}; there are {', '.join(report_exports.TABLES)}.")
-            return tables.csv_response(request, report_exports.table(made, name, minimum=settings.minimum_cell))
+            if name not in report_tables.TABLES:
+                raise Http404(f"There is no table {name!r}; there are {', '.join(report_tables.TABLES)}.")
+            return tables.csv_response(request, report_tables.table(made, name, minimum=settings.minimum_cell))
         case "xlsx":
-            sheets = report_exports.sheets(made, minimum=settings.minimum_cell)
-            return tables.xlsx_response(request, report_exports.file_name(made), sheets)
+            sheets = report_tables.sheets(made, minimum=settings.minimum_cell)
+            return tables.xlsx_response(request, report_tables.file_name(made), sheets)
         case "json":
             return exports.json_response(made.hiding_below(settings.minimum_cell))
     rows, unknown = page_rows(made.comparison)
@@ -170,7 +171,7 @@ def _report_page(request: HttpRequest, asked: AskedReport, reach: Reach, title: 
         "asked": asked,
         "title": title,
         "choices": report_asking.CHOICES,
-        "dayparts": report_asking.daypart_names(),
+        "dayparts": DAYPART_NAMES,
         "rule_sets": rule_sets_in_use(now=now),
         "chart": drawing.step_bars(made, settings.zone),
         "rows": rows,

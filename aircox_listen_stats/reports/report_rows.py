@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ..reports.comparison import Change, Comparison
-from ..reports.definitions import PERIOD_DEFINITIONS, Definition
-from ..reports.periods import PeriodFigure
+from .comparison import Change, Comparison
+from .definitions import PERIOD_DEFINITIONS, Definition
+from .periods import PeriodFigure
 
 SHARES: Mapping[str, str] = {"delivered_hours": "delivered_share", "bytes_sent": "bytes_share"}
 """Figures that are known of a share of the listening, and the figure that is this share."""

@@ -7,11 +7,11 @@ import zoneinfo
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from ..reports.definitions import PERIOD_DEFINITIONS
-from ..reports.periods import PeriodFigure, PeriodReport
-from ..reports.scope_report import LineFigures, ReportLine, ScopeReport
-from ..reports.tables import Row, Table
+from .definitions import PERIOD_DEFINITIONS
+from .periods import PeriodFigure, PeriodReport
 from .report_rows import figure_rows
+from .scope_report import LineFigures, ReportLine, ScopeReport
+from .tables import Row, Table
 
 TERMS_HEADER = ("period", "daypart", "rule_set", "time_zone", "hidden_below")
 
@@ -62,6 +62,23 @@ def _lines_header(kind: str) -> tuple[str, ...]:
         *TERMS_HEADER,
     )
 
+
+SHARES_HEADER = (
+    "kind",
+    "kind_value",
+    "listening_hours",
+    "active_sessions",
+    "share_of_listening",
+    "before_share_of_listening",
+    "change_on_before_share",
+    "year_before_share_of_listening",
+    "change_on_year_before_share",
+    "coverage_share",
+    "is_settled",
+    "is_partial",
+    "stands_on",
+    *TERMS_HEADER,
+)
 
 PROGRAMS_HEADER = _lines_header("program")
 STREAMS_HEADER = _lines_header("stream")
@@ -149,6 +166,27 @@ def _streams(made: ScopeReport, minimum: int) -> Iterator[Row]:
     return _lines(made.streams, made.report, minimum)
 
 
+def _shares(made: ScopeReport, minimum: int) -> Iterator[Row]:
+    for table in made.shares:
+        for line in table.lines or ():
+            yield (
+                table.kind.value,
+                line.value,
+                line.listening_hours,
+                line.sessions,
+                line.share,
+                line.share_before,
+                line.change,
+                line.share_year_before,
+                line.change_on_year,
+                table.coverage,
+                table.settled,
+                table.is_partial,
+                table.stands_on.value,
+                *_terms(made.report, minimum),
+            )
+
+
 def _lines(lines: Sequence[ReportLine], report: PeriodReport, minimum: int) -> Iterator[Row]:
     for line in lines:
         yield (
@@ -186,5 +224,6 @@ TABLES: Mapping[str, tuple[Sequence[str], Callable[[ScopeReport, int], Iterator[
     "days": (STEPS_HEADER, _steps),
     "programs": (PROGRAMS_HEADER, _programs),
     "streams": (STREAMS_HEADER, _streams),
+    "shares": (SHARES_HEADER, _shares),
 }
 """The tables of a report, by the value of ``?table=``; ``days`` of a single day are its hours."""
