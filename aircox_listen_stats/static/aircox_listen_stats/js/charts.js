@@ -249,6 +249,16 @@ class Definitions extends HTMLElement {
   }
 }
 
+/** A country's name in the reader's language, instead of its code. */
+class Country extends HTMLElement {
+  connectedCallback() {
+    const code = this.textContent.trim();
+    if (!/^[A-Z]{2}$/.test(code)) return; // of an element that the station's page copied: the name
+    this.textContent = new Intl.DisplayNames([this.dataset.language], { type: "region" }).of(code);
+  }
+}
+
+customElements.define("listen-stats-country", Country);
 customElements.define("listen-stats-definitions", Definitions);
 customElements.define("listen-stats-bars", Bars);
 customElements.define("listen-stats-curve", Curve);
