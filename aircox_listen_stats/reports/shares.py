@@ -101,6 +101,11 @@ class ShareTable:
         """Whether there is anything but "unknown" in it."""
         return any(one.value != DayShare.UNKNOWN for one in self.lines or ())
 
+    @property
+    def knows_year_before(self) -> bool:
+        """Whether anything is known of the same period last year."""
+        return any(one.share_year_before is not None for one in self.lines or ())
+
     def hiding_below(self, minimum: int) -> ShareTable:
         """The same without counts from 1 to ``minimum - 1``."""
         if self.lines is None or minimum <= 1:
@@ -243,6 +248,7 @@ class _Reader:
             self._stream_id = scope.id
             self._streams = [one for one in self._streams if one.pk == scope.id]
         self._kept_from_ms = self._first_day()
+        self._known_from_ms = sessions_known_from_ms(now_ms)
 
     def is_of_days(self, span: Span) -> bool:
         """Whether the span is made of the days that are kept."""
@@ -312,7 +318,7 @@ class _Reader:
     def _of_stretches(self, starts: Ints, ends: Ints) -> _Found:
         """Of what no whole days are: the sessions, where they are still kept and not too many."""
         begin_ms, end_ms = int(starts[0]), int(ends[-1])
-        if not self._can_read or begin_ms < sessions_known_from_ms(self.now_ms):
+        if not self._can_read or begin_ms < self._known_from_ms:
             return _NOTHING
         met = Session.objects.filter(stream__in=self._streams, started__lt=from_ms(end_ms), ended__gt=from_ms(begin_ms))
         if met[: MOST_SESSIONS + 1].count() > MOST_SESSIONS:
@@ -339,7 +345,7 @@ class _Reader:
         if not len(starts) or span.daypart is not None:
             return _NOTHING
         coverage = share(float(((ends - starts) * coverages).sum()) / PARTS_OF_COVERAGE, int((ends - starts).sum()))
-        if not self._can_read or int(starts[0]) < sessions_known_from_ms(self.now_ms):
+        if not self._can_read or int(starts[0]) < self._known_from_ms:
             return replace(_NOTHING, coverage=coverage)
         if int(sessions.sum()) > MOST_SESSIONS or not coverage:
             return replace(_NOTHING, coverage=coverage)

@@ -18,7 +18,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from aircox_listen_stats.fields import from_ms
-from aircox_listen_stats.models import DayShare
 from aircox_listen_stats.reports.baseline import NOTABLE, Baseline
 from aircox_listen_stats.reports.definitions import BASES, DEFINITIONS, PERIOD_DEFINITIONS, REASONS, STANDS_ON
 from aircox_listen_stats.reports.episode import EpisodeTotals
@@ -27,7 +26,6 @@ from aircox_listen_stats.reports.periods import MEANS, PeriodFigure, Unit
 from aircox_listen_stats.reports.program import ProgramTotals
 from aircox_listen_stats.reports.programs import ProgramLine, Spark
 from aircox_listen_stats.reports.scope_report import LineFigures, ScopeReport
-from aircox_listen_stats.reports.shares import ShareKind, ShareTable
 from aircox_listen_stats.reports.spans import Span
 from aircox_listen_stats.web import drawing
 
@@ -57,20 +55,6 @@ TWICE = 2
 
 TO_LITTLE = -0.8
 """A change below which what is left is said, not what is lacking."""
-
-SHARE_TITLES: Mapping[ShareKind, tuple[Promise, Promise]] = {
-    ShareKind.COUNTRY: (gettext_lazy("Countries"), gettext_lazy("Country")),
-    ShareKind.APP: (gettext_lazy("Apps"), gettext_lazy("App")),
-    ShareKind.REFERRER: (gettext_lazy("Referrers"), gettext_lazy("Referrer")),
-}
-"""What tables of shares are called, and a line of them."""
-
-SHARE_WORDS: Mapping[str, Promise] = {
-    DayShare.UNKNOWN: gettext_lazy("unknown"),
-    DayShare.NONE: gettext_lazy("none"),
-    DayShare.OTHER: gettext_lazy("all others"),
-}
-"""What stands where a value is none."""
 
 THOUSANDS_SPACE = "\N{NARROW NO-BREAK SPACE}"
 """What French typography and the browser's own Intl put between thousands; Django's formats have a wide one."""
@@ -207,24 +191,6 @@ def period_bounds(one: PeriodFigure | None) -> str:
         "upper": upper,
         "share": percent(one.confidence),
     }
-
-
-@register.filter
-def share_title(table: ShareTable) -> str:
-    """What a table of shares is called."""
-    return str(SHARE_TITLES[table.kind][0])
-
-
-@register.filter
-def share_label(table: ShareTable) -> str:
-    """What one line of it is."""
-    return str(SHARE_TITLES[table.kind][1])
-
-
-@register.filter
-def share_value(value: str) -> str:
-    """A country's code, an app, a host; or what stands where there is none."""
-    return str(SHARE_WORDS.get(value, value))
 
 
 @register.filter

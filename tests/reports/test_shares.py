@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
+import io
 import random
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from django.test import Client
+from django.urls import reverse
 
 from aircox_listen_stats import conf
 from aircox_listen_stats.fields import from_ms, to_ms
@@ -239,3 +243,44 @@ def test_all_kinds_at_once_are_what_each_is_alone(crowd: Crowd, django_assert_ma
         found = shares.share_tables(STATION, span, conf.get().rules("triton"), now=NOW)
     assert found == tuple(table(span, kind) for kind in ShareKind)
     assert Airing.objects.count() == 0
+
+
+def test_the_page_of_a_report_shows_them_and_its_table_says_the_same(
+    crowd: Crowd, client: Client, admin_user: Any
+) -> None:
+    crowd.observe()
+    crowd.hear(0, 1, (20_000, 27_200), country="BE", app="<VLC>", referrer="radio.example")
+    crowd.hear(1, 2, (20_000, 23_600), country="", app="<VLC>")
+    compute(crowd)
+    client.force_login(admin_user)
+    address, asked = reverse("listen_stats:report"), {"period": "2026-10-24"}
+    page = client.get(address, asked).content.decode()
+    for word in ("Countries", ">BE</listen-stats-country>", "&lt;VLC&gt;", "radio.example", "66.7", 'width="66.6'):
+        assert word in page, word
+    assert "<VLC>" not in page
+    text = b"".join(client.get(address, {**asked, "format": "csv", "table": "shares"}).streaming_content).decode()
+    told = [(row["kind"], row["kind_value"], row["listening_hours"]) for row in csv.DictReader(io.StringIO(text))]
+    assert told == [
+        ("country", "BE", "2"),
+        ("country", "", "1"),
+        ("app", "<VLC>", "3"),
+        ("referrer", "radio.example", "2"),
+        ("referrer", "", "1"),
+    ]
+    known = client.get(address, {**asked, "format": "json"}).json()
+    assert [one["kind"] for one in known["shares"]] == ["country", "app", "referrer"]
+    gone = client.get(reverse("listen_stats:program_report", args=[7]), asked)
+    assert gone.status_code == 404
+
+
+def test_the_page_says_why_there_is_no_table(crowd: Crowd, client: Client, admin_user: Any) -> None:
+    crowd.observe()
+    crowd.hear(0, 1, (20_000, 27_200))
+    crowd.compute()
+    client.force_login(admin_user)
+    address, asked = reverse("listen_stats:report"), {"period": "2026-10-24"}
+    assert client.get(address, asked).content.decode().count("Not known: neither these days") == 3
+    compute(crowd)
+    page = client.get(address, asked).content.decode()
+    for sentence in ("Of nobody the country is known.", "Of nobody the app is known.", "No source told which page"):
+        assert sentence in page

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from aircox_listen_stats.fields import to_ms
 from aircox_listen_stats.kernel.types import Layer
 from aircox_listen_stats.models import LONG_SESSION_MS, Airing, Audience, Coverage, Session, Stream
-from aircox_listen_stats.pipeline import cumes, quarters, rollup
+from aircox_listen_stats.pipeline import cumes, quarters, rollup, shares
 
 ZONE = ZoneInfo("Europe/Brussels")
 NOW = dt.datetime(2026, 11, 22, 12, 0, tzinfo=dt.UTC)
@@ -22,6 +22,9 @@ HOUR = dt.timedelta(hours=1)
 MINUTE = dt.timedelta(minutes=1)
 DAY = dt.timedelta(days=1)
 WEEK = dt.timedelta(weeks=1)
+COUNTRIES = ("BE", "BE", "FR", "", "NL")
+APPS = ("Chrome", "VLC", "Sonos", "", "Radioplayer", "Firefox")
+REFERRERS = ("-", "radio-campus.example", None, "player.of-the-partners-of-the-station.example")
 
 
 def local(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> dt.datetime:
@@ -113,8 +116,8 @@ class PastStation:
         rollup.refresh(self.id, to_ms(started), to_ms(ended), now_ms=to_ms(now), **how)
 
     def roll_up(self, started: dt.datetime, ended: dt.datetime, *, now: dt.datetime = NOW) -> None:
-        """The same for the quarter-hours and the distinct listeners."""
-        for part in (quarters, cumes):
+        """The same for the quarter-hours, the distinct listeners, and the countries, apps and referrers of days."""
+        for part in (quarters, shares, cumes):
             part.refresh(self.id, to_ms(started), to_ms(ended), now_ms=to_ms(now), rule_sets=("triton",))
 
     def _airing(self, layer: Layer, started: dt.datetime, minutes: float, **values: object) -> Airing:
@@ -234,6 +237,8 @@ def _crowd(
             continue
         regular = chance.randrange(400) + 1_000_000
         values = station.session_values(begun, min(left, now), listener=regular, is_open=left > now)
+        values |= {"country": COUNTRIES[regular % 13 % 5], "app": APPS[regular % 17 % 6]}
+        values["referrer"] = REFERRERS[regular % 11 % 4]
         found.append(Session(**values))
     return found
 
