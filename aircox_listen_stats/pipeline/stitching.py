@@ -42,7 +42,7 @@ class Stitched:
     windows: tuple[Window, ...] = ()
 
 
-class _Socket(NamedTuple):
+class Socket(NamedTuple):
     id: int
     session_id: int | None
     stream_id: int
@@ -63,7 +63,7 @@ class _Socket(NamedTuple):
     referrer: str | None
 
 
-class _Row(NamedTuple):
+class SessionRow(NamedTuple):
     """What a session's row holds, in the order of _FIELDS."""
 
     stream_id: int
@@ -119,13 +119,13 @@ def restitch(touched: Collection[Who], *, gap_ms: int) -> Stitched:
     if not touched:
         return Stitched()
     sockets = _sockets(touched)
-    wanted = _ruled([(row, group) for some in sockets.values() for row, group in _wanted(some, gap_ms)])
+    wanted = _ruled([(row, group) for some in sockets.values() for row, group in sessions_of(some, gap_ms)])
     known = _known({one.session_id for some in sockets.values() for one in some if one.session_id})
     return _apply(wanted, known)
 
 
-def _sockets(touched: Collection[Who]) -> dict[Who, list[_Socket]]:
-    found: dict[Who, list[_Socket]] = defaultdict(list)
+def _sockets(touched: Collection[Who]) -> dict[Who, list[Socket]]:
+    found: dict[Who, list[Socket]] = defaultdict(list)
     for row in rows.fetch_in(
         "SELECT id, session_id, stream_id, listener, key, started, seen, ended, country, app, exclusion,"
         " rule, source, bytes_sent, delivered_ms, rendition, switches, referrer"
@@ -135,11 +135,11 @@ def _sockets(touched: Collection[Who]) -> dict[Who, list[_Socket]]:
     ):
         who = (row[2], row[3])
         if who in touched:
-            found[who].append(_Socket._make(row))
+            found[who].append(Socket._make(row))
     return found
 
 
-def _wanted(sockets: Sequence[_Socket], gap_ms: int) -> Iterable[tuple[_Row, list[_Socket]]]:
+def sessions_of(sockets: Sequence[Socket], gap_ms: int) -> Iterable[tuple[SessionRow, list[Socket]]]:
     """The sessions of one listener on one stream, each with its sockets, first one first."""
     if len(sockets) == 1 and sockets[0].seen_ms > sockets[0].started_ms:
         one = sockets[0]  # nearly always, and there is nothing to stitch
@@ -160,10 +160,10 @@ def _wanted(sockets: Sequence[_Socket], gap_ms: int) -> Iterable[tuple[_Row, lis
 
 
 def _row(
-    group: Sequence[_Socket], hull: tuple[int, int], played_ms: int, parts: str | None, is_open: bool, lane: int
-) -> _Row:
+    group: Sequence[Socket], hull: tuple[int, int], played_ms: int, parts: str | None, is_open: bool, lane: int
+) -> SessionRow:
     first = group[0]
-    return _Row(
+    return SessionRow(
         stream_id=first.stream_id,
         listener=household_key(first.listener, lane),
         started_ms=hull[0],
@@ -190,7 +190,7 @@ def _sum(told: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
-def _rendition(group: Sequence[_Socket]) -> str | None:
+def _rendition(group: Sequence[Socket]) -> str | None:
     """The rendition of which most was sent."""
     sent: dict[str, int] = defaultdict(int)
     for one in group:
@@ -199,7 +199,7 @@ def _rendition(group: Sequence[_Socket]) -> str | None:
     return min(sent, key=lambda name: (-sent[name], name), default=None)
 
 
-def _switches(group: Sequence[_Socket]) -> int | None:
+def _switches(group: Sequence[Socket]) -> int | None:
     """The changes within the sockets, and those from one to the next."""
     within = _sum(one.switches for one in group)
     if within is None:
@@ -208,7 +208,7 @@ def _switches(group: Sequence[_Socket]) -> int | None:
     return within + sum(name != other for name, other in pairwise(names))
 
 
-def _ruled(wanted: Sequence[tuple[_Row, list[_Socket]]]) -> list[tuple[_Row, list[_Socket]]]:
+def _ruled(wanted: Sequence[tuple[SessionRow, list[Socket]]]) -> list[tuple[SessionRow, list[Socket]]]:
     """The same with the labels that rulings give them."""
     standing = stored(since_ms=min((row.started_ms for row, _ in wanted), default=0))
     if not standing:
@@ -216,7 +216,7 @@ def _ruled(wanted: Sequence[tuple[_Row, list[_Socket]]]) -> list[tuple[_Row, lis
     return [(_labelled(row, standing), group) for row, group in wanted]
 
 
-def _labelled(row: _Row, standing: Rulings) -> _Row:
+def _labelled(row: SessionRow, standing: Rulings) -> SessionRow:
     label = standing.label(
         Facts(
             stream_id=row.stream_id,
@@ -241,20 +241,20 @@ def _parts(span: SessionSpan) -> str | None:
     return json.dumps([[start - span.started_ms, end - span.started_ms] for start, end in span.parts])
 
 
-def _known(ids: Collection[int]) -> dict[int, _Row]:
+def _known(ids: Collection[int]) -> dict[int, SessionRow]:
     found = {}
     for id_, *columns in rows.fetch_in(
         f"SELECT id, {', '.join(_FIELDS)} FROM {rows.table(Session)} WHERE id IN ({{values}})", [], ids
     ):
         columns[6] = bool(columns[6])  # SQLite has no booleans
-        found[id_] = _Row._make(columns)
+        found[id_] = SessionRow._make(columns)
     return found
 
 
-def _apply(wanted: Sequence[tuple[_Row, list[_Socket]]], known: dict[int, _Row]) -> Stitched:
+def _apply(wanted: Sequence[tuple[SessionRow, list[Socket]]], known: dict[int, SessionRow]) -> Stitched:
     free = set(known)
-    changed: list[tuple[int, _Row]] = []
-    new: list[tuple[_Row, list[_Socket]]] = []
+    changed: list[tuple[int, SessionRow]] = []
+    new: list[tuple[SessionRow, list[Socket]]] = []
     moved: list[tuple[int, int]] = []  # session id, socket id
     windows: list[Window] = []
     for row, group in wanted:
@@ -270,7 +270,7 @@ def _apply(wanted: Sequence[tuple[_Row, list[_Socket]]], known: dict[int, _Row])
             windows += _stale(known[own], row)
     windows += [(known[id_].stream_id, known[id_].started_ms - 1, known[id_].ended_ms + 1) for id_ in free]
     _update(changed, known)
-    moved += _create(new)
+    moved += create(new)
     rows.change_each(f"UPDATE {rows.table(Connection)} SET session_id = %s WHERE id = %s", moved)
     rows.change_in(f"DELETE FROM {rows.table(Session)} WHERE id IN ({{values}})", [], sorted(free))
     return Stitched(opened=len(new), changed=len(changed), removed=len(free), windows=tuple(windows))
@@ -288,7 +288,7 @@ _GROWING: dict[str, Any] = {
 """What differs where a session only goes on."""
 
 
-def _stale(old: _Row, new: _Row) -> list[Window]:
+def _stale(old: SessionRow, new: SessionRow) -> list[Window]:
     """Where the figures change when ``old`` becomes ``new``.
 
     A session that only goes on, or closes, changes nothing that lies before
@@ -304,7 +304,7 @@ def _stale(old: _Row, new: _Row) -> list[Window]:
     ]
 
 
-def _update(changed: Sequence[tuple[int, _Row]], known: dict[int, _Row]) -> None:
+def _update(changed: Sequence[tuple[int, SessionRow]], known: dict[int, SessionRow]) -> None:
     """Writes the changed rows: those that only go on to one instant in one statement."""
     name = rows.table(Session)
     going_on: dict[int, list[int]] = defaultdict(list)
@@ -328,7 +328,7 @@ def _update(changed: Sequence[tuple[int, _Row]], known: dict[int, _Row]) -> None
     )
 
 
-def _create(new: Sequence[tuple[_Row, list[_Socket]]]) -> list[tuple[int, int]]:
+def create(new: Sequence[tuple[SessionRow, list[Socket]]]) -> list[tuple[int, int]]:
     """Stores new sessions; pairs of session id and socket id."""
     created = Session.objects.bulk_create(
         [

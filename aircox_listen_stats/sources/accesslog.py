@@ -8,11 +8,13 @@ not printable, and cuts a line at 1023 characters.
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hmac
+import lzma
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +38,7 @@ __all__ = [
     "parse_line",
     "read_chunks",
     "stream_of",
+    "whole_lines",
 ]
 
 CUT_LINE_CHARACTERS = 1023
@@ -49,6 +52,8 @@ LONGEST_SENT = 18
 
 CHUNK_BYTES = 4 * 1024 * 1024
 """What an import parses at once: some 24,000 lines."""
+
+UNFINISHED = "skipped_unfinished_line"
 
 REMEMBERED_REQUESTS = 4096
 """Different requests of which is remembered whether they are listening."""
@@ -231,8 +236,22 @@ def read_chunks(
     slugs = sorted(set(streams.values()))
     numbers = {slug: number for number, slug in enumerate(slugs)}
     requests: dict[bytes, tuple[int, str]] = {}
+    for lines, end in whole_lines(log, offset=offset, block_bytes=chunk_bytes):
+        if lines is None:
+            yield LogChunk(offset=end, counts={UNFINISHED: 1})
+        else:
+            yield _parsed(lines, end, streams, numbers, requests)
+
+
+def whole_lines(
+    log: IO[bytes], *, offset: int, block_bytes: int = CHUNK_BYTES
+) -> Iterator[tuple[list[bytes] | None, int]]:
+    """The lines of an open log from ``offset`` on, block by block, each with the offset behind it.
+
+    None instead of lines where a last one without its newline may still be written.
+    """
     rest = b""
-    while block := log.read(chunk_bytes):
+    while block := log.read(block_bytes):
         lines = (rest + block).split(b"\n")
         rest = lines.pop()
         if len(rest) > MAX_LINE_BYTES:
@@ -240,13 +259,23 @@ def read_chunks(
             offset -= 1
             rest = b""
         offset += sum(map(len, lines)) + len(lines)
-        yield _parsed(lines, offset, streams, numbers, requests)
+        yield lines, offset
     if rest:
-        yield LogChunk(offset=offset, counts={"skipped_unfinished_line": 1})
+        yield None, offset
+
+
+_COMPRESSED: Mapping[str, Callable[[IO[bytes]], Any]] = {
+    ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+}
+"""How logs that logrotate has compressed are opened, by their suffix."""
+
+_UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 
 class LogFile:
-    """A log file to import, plain or ``.gz``. ``size`` is what it takes on disk."""
+    """A log file to import, plain or compressed. ``size`` is what it takes on disk."""
 
     def __init__(self, path: Path) -> None:
         self.label = path.name
@@ -255,7 +284,7 @@ class LogFile:
         try:
             self.size = path.stat().st_size
             self._first_line, self._first_s = self._head()
-        except (OSError, EOFError, zlib.error) as error:
+        except _UNREADABLE as error:
             raise self._unreadable(error) from None
 
     def first_line(self) -> bytes:
@@ -272,7 +301,7 @@ class LogFile:
 
     def length(self) -> int:
         """Bytes of the whole log, decompressed."""
-        if self._path.suffix != ".gz":
+        if self._path.suffix not in _COMPRESSED:
             return self._path.stat().st_size
         with self._open() as log:
             return sum(map(len, self._blocks(log)))
@@ -294,7 +323,7 @@ class LogFile:
             try:
                 log.seek(offset)
                 yield from read_chunks(log, streams, offset=log.tell())
-            except (OSError, EOFError, zlib.error) as error:
+            except _UNREADABLE as error:
                 raise self._unreadable(error) from None
 
     def refused_ends(self, first: int, last: int) -> list[int]:
@@ -309,8 +338,9 @@ class LogFile:
         try:
             with self._path.open("rb") as raw:
                 self._raw = raw
-                yield gzip.GzipFile(fileobj=raw) if self._path.suffix == ".gz" else raw
-        except (OSError, EOFError, zlib.error) as error:
+                opened = _COMPRESSED.get(self._path.suffix)
+                yield raw if opened is None else opened(raw)
+        except _UNREADABLE as error:
             raise self._unreadable(error) from None
 
     def _blocks(self, log: IO[bytes]) -> Iterator[bytes]:
@@ -325,7 +355,7 @@ class LogFile:
     def _unreadable(self, error: Exception) -> SourceUnavailable:
         return SourceUnavailable(
             f"Log {self.label!r} cannot be read to its end ({type(error).__name__}). "
-            "May this user read it? Is it a complete .gz?"
+            f"May this user read it? Is it a complete {self._path.suffix or 'file'}?"
         )
 
 

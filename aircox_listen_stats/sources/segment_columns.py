@@ -23,7 +23,8 @@ __all__ = ["Fetches", "StretchColumns", "going_on", "stretches_of", "stretches_o
 class Fetches:
     """Requests that are listening, in the order of the log: what :class:`Fetch` says of one.
 
-    ``visitor`` holds indices into ``is_named``, ``rendition`` into ``names``;
+    ``visitor`` holds indices into ``is_named``, ``rendition`` into ``names``,
+    ``referrer`` into ``referrers``, which are in order, '' for none told;
     ``number`` is -1 for a master playlist.
     """
 
@@ -33,8 +34,10 @@ class Fetches:
     number: Ints
     bytes_sent: Ints
     is_whole: Bools
+    referrer: Ints
     is_named: Bools
     names: Sequence[str]
+    referrers: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.visitor)
@@ -48,14 +51,19 @@ class Fetches:
             number=self.number[rows],
             bytes_sent=self.bytes_sent[rows],
             is_whole=self.is_whole[rows],
+            referrer=self.referrer[rows],
             is_named=self.is_named,
             names=self.names,
+            referrers=self.referrers,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StretchColumns:
-    """Stretches by visitor, start, end, bytes. ``segments`` were sent whole; ``name`` is of most of them, or ''."""
+    """Stretches by visitor, start, end, bytes. ``segments`` were sent whole; ``name`` is of most of them, or ''.
+
+    ``referrer`` is what :func:`..kernel.referrers.better` makes of the requests', or ''.
+    """
 
     visitor: Ints
     started_ms: Ints
@@ -64,6 +72,7 @@ class StretchColumns:
     segments: Ints
     switches: Ints
     name: list[str]
+    referrer: list[str]
 
     def __len__(self) -> int:
         return len(self.visitor)
@@ -105,7 +114,7 @@ def going_on(fetches: Fetches, *, target_ms: int, until_ms: int) -> Bools:
     return is_open
 
 
-_Row = tuple[int, int, int, int, int, int, str]
+_Row = tuple[int, int, int, int, int, int, str, str]
 """What a stretch's columns hold, in their order."""
 
 
@@ -121,6 +130,7 @@ def _sorted(rows: list[_Row]) -> StretchColumns:
         segments=segments,
         switches=switches,
         name=[row[6] for row in rows],
+        referrer=[row[7] for row in rows],
     )
 
 
@@ -157,7 +167,8 @@ def _swept(by_visitor: Fetches, target_ms: int) -> Iterator[_Row]:
     is_looked_at = is_master[first] & (np.diff(first, append=len(visitor)) == 1)  # a master playlist alone
     # Renditions by name, so that of equals the first by name is taken.
     names = sorted(set(by_visitor.names))
-    rank = np.array([names.index(name) for name in by_visitor.names], dtype=np.int64)
+    place = {name: number for number, name in enumerate(names)}
+    rank = np.array([place[name] for name in by_visitor.names], dtype=np.int64)
     heard = by_visitor.only(~is_master)
     found = stitch_segments(
         heard.visitor,
@@ -168,6 +179,7 @@ def _swept(by_visitor: Fetches, target_ms: int) -> Iterator[_Row]:
         silence_ms=silence_ms,
         gap_ms=silence_ms - target_ms,
     )
+    referrer = np.maximum.reduceat(by_visitor.referrer, first)
     begun = first[~is_looked_at]
     yield from zip(
         found.listener.tolist(),
@@ -177,17 +189,23 @@ def _swept(by_visitor: Fetches, target_ms: int) -> Iterator[_Row]:
         found.segments.tolist(),
         found.switches.tolist(),
         [names[number] for number in found.rendition.tolist()],
+        [by_visitor.referrers[number] for number in referrer[~is_looked_at].tolist()],
         strict=True,
     )
     for row in first[is_looked_at].tolist():
-        yield int(visitor[row]), int(at_ms[row]), int(at_ms[row]), 0, 0, 0, ""
+        told = by_visitor.referrers[by_visitor.referrer[row]]
+        yield int(visitor[row]), int(at_ms[row]), int(at_ms[row]), 0, 0, 0, "", told
 
 
 def _one_by_one(fetches: Fetches, target_ms: int) -> Iterator[_Row]:
     stretches = Stretches({}, target_ms=target_ms)
     found: dict[int, tuple[int, Stretch]] = {}
-    columns = (fetches.visitor, fetches.at_ms, fetches.rendition, fetches.number, fetches.bytes_sent, fetches.is_whole)
-    for visitor, at_ms, rendition, number, sent, is_whole in zip(*(one.tolist() for one in columns), strict=True):
+    columns = (
+        *(fetches.visitor, fetches.at_ms, fetches.rendition, fetches.number),
+        *(fetches.bytes_sent, fetches.is_whole, fetches.referrer),
+    )
+    rows = zip(*(one.tolist() for one in columns), strict=True)
+    for visitor, at_ms, rendition, number, sent, is_whole, referrer in rows:
         fetch = Fetch(
             visitor=str(visitor),
             is_named=bool(fetches.is_named[visitor]),
@@ -198,9 +216,11 @@ def _one_by_one(fetches: Fetches, target_ms: int) -> Iterator[_Row]:
             number=None if number < 0 else number,
             bytes_sent=sent,
             is_whole=is_whole,
+            referrer=fetches.referrers[referrer] or None,
         )
         for one in stretches.take(fetch):
             found[one.client] = (visitor, one)
     for visitor, one in found.values():
         sent = sum(one.sent.values())
-        yield visitor, one.started_ms, one.end_ms(target_ms), one.bytes_sent, sent, one.switches, one.name()
+        end_ms = one.end_ms(target_ms)
+        yield visitor, one.started_ms, end_ms, one.bytes_sent, sent, one.switches, one.name(), one.referrer or ""

@@ -33,6 +33,7 @@ def rows(found: FinishedStretches) -> list[Row]:
             found.delivered_ms.tolist(),
             found.rendition,
             found.switches.tolist(),
+            [one or None for one in found.referrer],
             found.identity_known.tolist(),
             strict=True,
         )
@@ -45,7 +46,7 @@ def read(source: HlsSource, lines: list[bytes], **more: Any) -> tuple[list[Row],
     counts: Counter[str] = Counter()
     for found in read_stretches(lines, source, now_ms=NOW_MS, **more):
         told += rows(found)
-        counts.update(found.counts)
+        counts.update(found.lines.by_reason)
     return sorted(told), counts
 
 
@@ -57,7 +58,7 @@ def followed(source: HlsSource) -> tuple[list[Row], Counter[str]]:
         counts.update(report.counts)
     told = [
         (one.stream, one.started_ms, one.seen_ms, normalise_ip(one.address.ip), normalise_agent(one.address.agent),
-         one.bytes_sent, one.delivered_ms, one.rendition, one.switches, one.identity_known)
+         one.bytes_sent, one.delivered_ms, one.rendition, one.switches, one.referrer, one.identity_known)
         for one in told_by(reports).values()
         if one.address is not None
     ]  # fmt: skip
@@ -84,6 +85,8 @@ def crowd(seed: int) -> list[bytes]:
             "agent": ("hls.js/1.5", "Exo/2")[random.integers(2)],
             "session": session,
         }
+        if player % 4:
+            who["referer"] = ("", "https://radio.example/live", "https://www.example.org/?sid=1")[player % 3]
         if random.random() < 0.7:
             lines.append((at, record("/hls/live.m3u8", at, **who)))
         for _ in range(int(random.integers(1, 80))):
@@ -120,8 +123,8 @@ def test_stretches_come_out_when_they_are_over(tmp_path: Path) -> None:
     first, *_, last = read_stretches(
         [*early, *late], hls_run.source(tmp_path / "none"), now_ms=NOW_MS, batch_requests=6
     )
-    assert (len(first), first.counts["kept"], len(last)) == (1, 6, 1)
-    assert first.last_ms == 1_795_312_120_000
+    assert (len(first), first.lines.by_reason["kept"], len(last)) == (1, 6, 1)
+    assert first.lines.last_ms == 1_795_312_120_000
     assert last.ended_ms.tolist() == [1_795_312_000_000 + 3000 * 45]
 
 

@@ -14,11 +14,12 @@ from aircox_listen_stats.sources.segment_columns import Fetches, going_on, stret
 
 TARGET_MS = 3000
 NAMES = ["lo", "hi", ""]
+REFERRERS = ["", "-", "radio.example"]
 Row = tuple[int, int, int, int, int, bool]
 
 
 def fetches(rows: list[Row], is_named: list[bool], names: list[str] | None = None) -> Fetches:
-    """Of rows of visitor, instant, rendition, number, bytes, whether whole."""
+    """Of rows of visitor, instant, rendition, number, bytes, whether whole; of one of three referrers by the bytes."""
     columns = [np.array(column, dtype=np.int64) for column in zip(*rows, strict=True)] or [np.empty(0, np.int64)] * 6
     visitor, at_ms, rendition, number, bytes_sent, is_whole = columns
     return Fetches(
@@ -28,14 +29,16 @@ def fetches(rows: list[Row], is_named: list[bool], names: list[str] | None = Non
         number=number,
         bytes_sent=bytes_sent,
         is_whole=is_whole.astype(np.bool_),
+        referrer=bytes_sent % len(REFERRERS),
         is_named=np.array(is_named, dtype=np.bool_),
         names=NAMES if names is None else names,
+        referrers=REFERRERS,
     )
 
 
 def shown(found: Any) -> list[tuple[Any, ...]]:
     columns = (found.visitor, found.started_ms, found.ended_ms, found.bytes_sent, found.segments, found.switches)
-    return list(zip(*(one.tolist() for one in columns), found.name, strict=True))
+    return list(zip(*(one.tolist() for one in columns), found.name, found.referrer, strict=True))
 
 
 def test_a_player_with_a_master_a_pause_and_a_look_are_three_kinds_of_stretches() -> None:
@@ -50,9 +53,9 @@ def test_a_player_with_a_master_a_pause_and_a_look_are_three_kinds_of_stretches(
         (0, 60_000, 1, 25, 20, True),
     ]
     expected = [
-        (0, 1000, 10_300, 80, 5, 1, "hi"),
-        (0, 60_000, 63_000, 20, 1, 0, "hi"),
-        (1, 1300, 1300, 0, 0, 0, ""),
+        (0, 1000, 10_300, 80, 5, 1, "hi", "radio.example"),
+        (0, 60_000, 63_000, 20, 1, 0, "hi", "radio.example"),
+        (1, 1300, 1300, 0, 0, 0, "", "radio.example"),
     ]
     of = fetches(rows, [True, False])
     assert shown(stretches_of(of, target_ms=TARGET_MS)) == expected

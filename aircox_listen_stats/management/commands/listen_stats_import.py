@@ -1,10 +1,14 @@
-"""Old Icecast access logs become sessions: resumable, idempotent, with counts of every line."""
+"""Old access logs, Icecast's and of HLS, become sessions: resumable, idempotent, with counts of every line."""
 
 from __future__ import annotations
 
 import datetime as dt
 import time
 from argparse import ArgumentParser
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +22,10 @@ from ...errors import ListenStatsError
 from ...fields import to_ms
 from ...models import Ruling
 from ...onair import aircox
-from ...pipeline import importing, labels, streams
+from ...pipeline import hls_importing, importing, labels, streams
 from ...sources import registry
+from ...sources.hls import HlsSource
+from ...sources.hlsfile import HlsLogFile, is_hls_log
 from ...sources.logfile import BlockLog
 from ._writing import WritingCommand
 
@@ -33,12 +39,14 @@ LABELS = {
 
 class Command(WritingCommand):
     help = (
-        "Imports Icecast access logs, plain or .gz, in any order. Interrupted, it goes on where it stopped; "
-        "the same log twice changes nothing; a log that has grown gives its new part."
+        "Imports Icecast's access logs and nginx's logs of HLS, plain or compressed, in any order. Interrupted, it "
+        "goes on where it stopped; the same log twice changes nothing; a log that has grown gives its new part."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("files", nargs="+", metavar="FILE", help="access.log, rotated ones, .gz")
+        parser.add_argument(
+            "files", nargs="+", metavar="FILE", help="access.log, hls.log, rotated ones; .gz, .bz2, .xz"
+        )
         parser.add_argument(
             "--stream",
             action="append",
@@ -72,8 +80,7 @@ class Command(WritingCommand):
                 dry_run=options["dry_run"],
             )
             streams.sync(_station_of)
-            logs = [BlockLog(Path(name)) for name in options["files"]]
-            imported = self._run(logs, plan, is_quiet=options["verbosity"] == 0)
+            imported = self._run([Path(name) for name in options["files"]], plan, is_quiet=options["verbosity"] == 0)
             if not plan.dry_run and Ruling.objects.exists():
                 labels.lay(Ruling(source=plan.source))
         except ListenStatsError as error:
@@ -81,11 +88,15 @@ class Command(WritingCommand):
         if options["verbosity"]:
             self._tell(imported, plan, time.monotonic() - started)
 
-    def _run(self, logs: list[BlockLog], plan: importing.Plan, *, is_quiet: bool) -> importing.Imported:
-        total = sum(log.size for log in logs)
+    def _run(self, paths: list[Path], plan: importing.Plan, *, is_quiet: bool) -> importing.Imported:
+        kinds = _by_kind(paths, plan.mounts)
         at: dict[int, int] = {}
         with tqdm(
-            total=total, unit="B", unit_scale=True, desc="Importing", disable=None if not is_quiet else True
+            total=sum(log.size for kind in kinds for log in kind.logs),
+            unit="B",
+            unit_scale=True,
+            desc="Importing",
+            disable=None if not is_quiet else True,
         ) as bar:
 
             def show(log: Any, chunk: Any) -> None:
@@ -94,7 +105,15 @@ class Command(WritingCommand):
                 at[id(log)] = done
                 bar.set_postfix_str(f"{log.label[:30]}", refresh=False)
 
-            return importing.run(logs, plan, now_ms=to_ms(timezone.now()), progress=show)
+            now_ms = to_ms(timezone.now())
+            imported = []
+            for kind in kinds:
+                part = replace(plan, mounts=kind.mounts)
+                if kind.source is None:
+                    imported.append(importing.run(kind.logs, part, now_ms=now_ms, progress=show))
+                else:
+                    imported.append(hls_importing.run(kind.logs, part, kind.source, now_ms=now_ms, progress=show))
+            return _together(imported)
 
     def _tell(self, imported: importing.Imported, plan: importing.Plan, seconds: float) -> None:
         for label in sorted(set(imported.already)):
@@ -119,6 +138,53 @@ class Command(WritingCommand):
             self.stdout.write(
                 f"{imported.straddling} sessions of other sources go on beyond these logs and were left whole."
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """Logs of one kind, and the mounts that they tell of. ``source`` says what HLS streams are; None for Icecast's."""
+
+    logs: list[Any]
+    mounts: dict[str, str]
+    source: HlsSource | None = None
+
+
+def _by_kind(paths: list[Path], mounts: Mapping[str, str]) -> list[_Kind]:
+    """Each log with those that are read alike: of HLS by their lines, if a stream is counted so."""
+    settings = conf.get()
+    hls: dict[str, dict[str, str]] = {}
+    for mount, slug in mounts.items():
+        name = settings.streams[slug].source
+        if issubclass(registry.backend(settings.sources[name].backend), HlsSource):
+            hls.setdefault(name, {})[mount] = slug
+    of_hls = [path for path in paths if hls and is_hls_log(path)]
+    icecast = [path for path in paths if path not in of_hls]
+    found = []
+    if icecast:
+        rest = {mount: slug for mount, slug in mounts.items() if not any(mount in some for some in hls.values())}
+        if mounts and not rest:
+            raise CommandError(
+                f"{icecast[0].name} is no log of HLS, and every stream given is counted by HLS: "
+                f"{', '.join(sorted(mounts.values()))}. Name the stream of this log with --stream."
+            )
+        found.append(_Kind(logs=[BlockLog(path) for path in icecast], mounts=rest))
+    if of_hls:
+        if len(hls) > 1:
+            raise CommandError(
+                f"Which of the sources {', '.join(sorted(hls))} wrote these HLS logs? "
+                "Name the streams of one with --stream."
+            )
+        ((name, own),) = hls.items()
+        entry = settings.sources[name]
+        source = HlsSource(name, own, entry.options, trusted_proxies=settings.trusted_proxies)
+        found.append(_Kind(logs=[HlsLogFile(path) for path in of_hls], mounts=own, source=source))
+    return found
+
+
+def _together(imported: Sequence[importing.Imported]) -> importing.Imported:
+    """What was imported of all kinds."""
+    names = [field.name for field in fields(importing.Imported)]
+    return importing.Imported(**{name: reduce(add, (getattr(one, name) for one in imported)) for name in names})
 
 
 def _name(source: str) -> str:
