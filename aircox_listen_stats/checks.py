@@ -24,6 +24,8 @@ TAG = "aircox_listen_stats"
 IN_PROCESS_LAYER = "channels.layers.InMemoryChannelLayer"
 REDIS_LAYERS = "channels_redis."
 CALLBACKS_FIRST = "aircox_listen_stats.web.callbacks.CallbacksFirst"
+DJANGO_SENDER = "webmaster@localhost"
+"""Django's own DEFAULT_FROM_EMAIL."""
 REDIS_WITH_TIMEOUT = 8
 """From this major version on redis-py gives up after 5 s of silence, which is a quiet station."""
 
@@ -120,6 +122,34 @@ def check_callback_journal(**kwargs: Any) -> list[CheckMessage]:
             id=_id("W011"),
         )
     ]
+
+
+@register(TAG)
+def check_letters(**kwargs: Any) -> list[CheckMessage]:
+    """W013: letters that a mail server will refuse or nobody can answer to; W014: letters without a picture."""
+    from .reports import pictures
+
+    settings = _settings()
+    if settings is None or not settings.letters.enabled:
+        return []
+    found: list[CheckMessage] = []
+    if not settings.letters.sender and django_settings.DEFAULT_FROM_EMAIL == DJANGO_SENDER:
+        found.append(
+            Warning(
+                f"Letters to producers would come from {DJANGO_SENDER}, which mail servers refuse.",
+                hint="Set LETTERS['sender'], or DEFAULT_FROM_EMAIL (docs/letter.md).",
+                id=_id("W013"),
+            )
+        )
+    if not pictures.can_draw():
+        found.append(
+            Warning(
+                "Pillow is not installed: letters to producers have no picture of the audience.",
+                hint="pip install 'aircox-listen-stats[letters]'. aircox itself brings Pillow.",
+                id=_id("W014"),
+            )
+        )
+    return found
 
 
 @register(TAG)

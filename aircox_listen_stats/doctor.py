@@ -15,7 +15,7 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.core import checks as django_checks
 from django.db import Error as DatabaseError
 from django.db import connection
-from django.db.models import Max
+from django.db.models import Count, Max
 
 from . import conf
 from .errors import ListenStatsError, SourceUnavailable
@@ -27,6 +27,8 @@ from .models import (
     Inbox,
     IngestToken,
     Lease,
+    Letter,
+    LetterSubscription,
     MonitorWatch,
     SourceState,
     StaleWindow,
@@ -54,6 +56,7 @@ MANY_SOCKETS = 5
 
 SILENT_MS = 5 * MINUTE_MS
 WAITING_ROWS = 5_000
+LATE_LETTER_MS = 60 * MINUTE_MS
 ASK_SECONDS = 5.0
 LAYER_SECONDS = 3.0
 
@@ -93,6 +96,7 @@ def examine(*, now_ms: int) -> Findings:
         ("collector", lambda: _collector(settings, now_ms)),
         ("backlog", lambda: _backlog(now_ms)),
         ("callback journals", lambda: _journals(settings)),
+        ("letters", lambda: _letters(settings, now_ms)),
         ("coverage", lambda: _coverage(now_ms)),
         ("listeners", lambda: _one_listener(now_ms)),
         ("monitor hook", lambda: _hook(settings, now_ms)),
@@ -368,6 +372,37 @@ def _backlog(now_ms: int) -> Findings:
                 text=f"{count} {name} wait.",
                 mend="Is the collector active? After a large import it works them off, newest first.",
             )
+
+
+def _letters(settings: conf.Settings, now_ms: int) -> Findings:
+    if not settings.letters.enabled:
+        return
+    counts = dict(Letter.objects.order_by().values_list("state").annotate(Count("pk")))
+    late = Letter.objects.filter(state=Letter.State.WAITING, queued__lt=from_ms(now_ms - LATE_LETTER_MS)).count()
+    error = Letter.objects.exclude(error="").order_by("-changed", "-pk").values_list("error", flat=True).first()
+    for state, text in ((Letter.State.DEAD, "were given up"), (Letter.State.DOUBTFUL, "perhaps arrived")):
+        if counts.get(state):
+            yield Finding(
+                grade=Grade.ERROR if state == Letter.State.DEAD else Grade.NOTE,
+                subject="letters",
+                text=f"{counts[state]} {text}; the last trouble: {error or 'none'}.",
+                mend="Mend the mail settings (try ./manage.py sendtestemail), then run "
+                "./manage.py listen_stats_letters --retry.",
+            )
+    if late:
+        yield Finding(
+            grade=Grade.WARNING,
+            subject="letters",
+            text=f"{late} have waited for more than an hour; the last trouble: {error or 'none'}.",
+            mend="Is the collector active, and the mail server of EMAIL_HOST? Try ./manage.py sendtestemail.",
+        )
+    if not late and not counts.get(Letter.State.DEAD):
+        wanted = LetterSubscription.objects.count()
+        yield Finding(
+            grade=Grade.WELL,
+            subject="letters",
+            text=f"asked for {wanted} times; {counts.get(Letter.State.SENT, 0)} sent so far.",
+        )
 
 
 def _journals(settings: conf.Settings) -> Findings:

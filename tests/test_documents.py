@@ -22,6 +22,7 @@ APP = ROOT / "aircox_listen_stats"
 NESTED = {
     "STREAMS": conf.StreamSettings,
     "SOURCES": conf.SourceSettings,
+    "LETTERS": conf.LetterSettings,
     "LIVE": conf.LiveSettings,
     "EXCLUDE": conf.ExclusionSettings,
     "INGEST": conf.IngestSettings,

@@ -25,7 +25,7 @@ PYTHON = VENV / "bin" / "python"
 OVERLAY = VENV / "django42"
 """Only Django 4.2; put first on PYTHONPATH it shadows the Django of the environment."""
 
-EXTRAS = "dev,postgresql,redis,server"
+EXTRAS = "dev,letters,postgresql,redis,server"
 LOCK = ROOT / "requirements-lock.txt"
 OVERLAY_LOCK = ROOT / "requirements-django42.txt"
 PIP = ("--disable-pip-version-check", "--no-input")

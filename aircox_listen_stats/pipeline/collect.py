@@ -33,6 +33,7 @@ from . import (
     journal,
     lateness,
     lease,
+    letters,
     players,
     quarters,
     retention,
@@ -86,6 +87,7 @@ STREAMS_EVERY_MS = 5 * 60 * MS
 PLAYERS_EVERY_MS = 2 * MS
 """Players that are a stream's source are in the live count after this long."""
 JOURNALS_EVERY_MS = 5 * MS
+LETTERS_EVERY_MS = 60 * MS
 
 
 @dataclass(slots=True)
@@ -144,6 +146,9 @@ class Collector:
         self.clock = clock or (lambda: time.time_ns() // 1_000_000)
         self.is_active = False
         self._threads: ThreadPoolExecutor | None = None
+        self._postman: ThreadPoolExecutor | None = None
+        self._posting: Future[Any] | None = None
+        self._post_no_more = threading.Event()
         self._due = _Due()
         self._put_off = windows.PutOff()
         self._counts: dict[str, int] = {}
@@ -196,6 +201,7 @@ class Collector:
             yield lambda one=station_id: self._guard(
                 f"live count of station {one}", lambda: self.publisher.publish(one, now_ms=now_ms)
             )
+        yield lambda: self._keep_letters(now_ms)
         yield lambda: self._keep_house(now_ms)
 
     def _take_journals(self, now_ms: int) -> None:
@@ -215,6 +221,23 @@ class Collector:
         if self._due.is_due("streams", STREAMS_EVERY_MS, now_ms) and not self._guard("streams", self._sync_streams):
             self._due.at_ms["streams"] = now_ms + 5 * MS
 
+    def _keep_letters(self, now_ms: int) -> None:
+        """Queues the letters about what has settled. Another thread sends them: a mail server may take its time."""
+        if self._posting is not None and self._posting.done():
+            posted, self._posting = self._posting, None
+            self._guard("letters", lambda: _tell_of_letters(posted.result()))
+        if self._posting is None and self._due.is_due("letters", LETTERS_EVERY_MS, now_ms):
+            self._guard("queue of letters", lambda: letters.queue(now_ms=now_ms))
+            self._guard("queue of letters", lambda: self._post(now_ms))
+
+    def _post(self, now_ms: int) -> None:
+        if not letters.is_due(now_ms=now_ms):
+            return
+        if self._postman is None:
+            self._postman = ThreadPoolExecutor(1, thread_name_prefix="listen-stats-letters")
+        self._post_no_more.clear()
+        self._posting = self._postman.submit(letters.in_thread, clock=self._now, stop=self._post_no_more)
+
     def _keep_house(self, now_ms: int) -> None:
         if self._due.is_due("prune", DAY_MS, now_ms):
             self._guard("retention", lambda: retention.prune(now_ms=now_ms))
@@ -227,6 +250,10 @@ class Collector:
 
     def close(self) -> None:
         """Lets everything go. Pulls that still wait are abandoned; what they bring is pulled again."""
+        self._post_no_more.set()
+        if self._postman is not None:
+            self._postman.shutdown(wait=False, cancel_futures=True)
+            self._postman = self._posting = None
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = None
@@ -457,6 +484,14 @@ class Collector:
             self.publisher.sender.sent,
             self.publisher.sender.failed,
         )
+
+
+def _tell_of_letters(done: letters.Sent) -> None:
+    if done.failed or done.dead or done.doubtful:
+        log.warning(
+            "Of the letters to producers %d were sent, %d are tried again, %d are given up, %d perhaps arrived.",
+            done.sent, done.failed, done.dead, done.doubtful,
+        )  # fmt: skip
 
 
 def _unsettled(station_id: int, now_ms: int) -> list[tuple[int, int]]:

@@ -24,7 +24,7 @@ from ..models import (
     StreamEvent,
 )
 from ..reports.heard import HORIZON, sessions_cutoff_ms
-from . import ingest, players, rows, secrets, stitching
+from . import ingest, letters, players, rows, secrets, stitching
 
 DAY_MS = 24 * 3600 * 1000
 HOUR_MS = 3600 * 1000
@@ -51,6 +51,7 @@ class Pruned:
     plays: int = 0  # plays and sessions of web players of which only the figures are left
     events: int = 0
     dead_letters: int = 0
+    letters: int = 0  # to producers, sent or given up long ago
     rulings: int = 0  # about one listener, whose key nothing bears any more
 
 
@@ -80,7 +81,9 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
     events = StreamEvent.objects.filter(ended__lt=now_ms - settings.keep_events_days * DAY_MS)
     # A ruling about a listener holds its key, which lives a month at most.
     ruled = Ruling.objects.filter(listener__isnull=False, made__lt=from_ms(sessions_ms - LONGEST_PERIOD_MS))
-    letters = DeadLetter.objects.filter(received__lt=now_ms - settings.keep_dead_letters_days * DAY_MS)
+    dead_letters = DeadLetter.objects.filter(received__lt=now_ms - settings.keep_dead_letters_days * DAY_MS)
+    # For longer than one may be due: its row is why no second one is sent.
+    letters_ms = min(sessions_ms, now_ms - 2 * conf.MOST_LETTER_DAYS * DAY_MS)
     if dry_run:
         player_events, plays = players.waiting_to_be_pruned(**of_players)
         return Pruned(
@@ -93,7 +96,8 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
             player_events=player_events,
             plays=plays,
             events=events.count(),
-            dead_letters=letters.count(),
+            dead_letters=dead_letters.count(),
+            letters=letters.long_done(letters_ms).count(),
             rulings=ruled.count(),
         )
     # A crash between the deletion of a journal and that of its row leaves the row.
@@ -113,7 +117,8 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
         player_events=player_events,
         plays=plays,
         events=_delete_in_pieces(events),
-        dead_letters=_delete_in_pieces(letters),
+        dead_letters=_delete_in_pieces(dead_letters),
+        letters=letters.long_done(letters_ms).delete()[0],
         rulings=ruled.delete()[1].get(Ruling._meta.label, 0),
     )
 

@@ -17,6 +17,8 @@ from ..models import (
     Connection,
     Inbox,
     Lease,
+    Letter,
+    LetterSubscription,
     LiveState,
     MonitorWatch,
     PlayerSession,
@@ -122,6 +124,20 @@ class PlayersLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LettersLine:
+    """Letters to producers: how many want some, and what became of those of the last 24 hours and those not done."""
+
+    health: Health
+    subscriptions: int
+    sent: int
+    waiting: int
+    oldest_waiting: dt.datetime | None
+    dead: int
+    doubtful: int
+    error: str  # the newest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WaitingWork:
     """What the collector still has to compute."""
 
@@ -144,6 +160,7 @@ class Status:
     monitors: tuple[MonitorLine, ...]
     live: tuple[LiveLine, ...]
     players: PlayersLine | None  # None where none is heard
+    letters: LettersLine | None
     work: WaitingWork
 
     @property
@@ -166,6 +183,7 @@ def status(settings: Settings, *, now: dt.datetime) -> Status:
         monitors=_monitors(now),
         live=_live(settings, now),
         players=_players(now) if settings.player.enabled else None,
+        letters=_letters(now) if settings.letters.enabled else None,
         work=_work(),
     )
 
@@ -288,6 +306,29 @@ def _players(now: dt.datetime) -> PlayersLine:
         live_hours=told["live"] / MS_PER_HOUR,
         on_demand_hours=told["on_demand"] / MS_PER_HOUR,
         playing=told["playing"],
+    )
+
+
+def _letters(now: dt.datetime) -> LettersLine:
+    recent = Q(changed__gt=now - WINDOW)
+    told = Letter.objects.aggregate(
+        sent=Count("id", filter=recent & Q(state=Letter.State.SENT)),
+        waiting=Count("id", filter=Q(state__in=(Letter.State.WAITING, Letter.State.SENDING))),
+        oldest=Min("queued", filter=Q(state=Letter.State.WAITING)),
+        dead=Count("id", filter=recent & Q(state=Letter.State.DEAD)),
+        doubtful=Count("id", filter=recent & Q(state=Letter.State.DOUBTFUL)),
+    )
+    troubled = Letter.objects.exclude(error="").exclude(state__in=(Letter.State.SENT, Letter.State.DROPPED))
+    error = troubled.filter(recent).order_by("-changed", "-pk").values_list("error", flat=True).first() or ""
+    return LettersLine(
+        health=Health.FAILING if told["dead"] else Health.WARNING if error else Health.WELL,
+        subscriptions=LetterSubscription.objects.count(),
+        sent=told["sent"],
+        waiting=told["waiting"],
+        oldest_waiting=told["oldest"],
+        dead=told["dead"],
+        doubtful=told["doubtful"],
+        error=error,
     )
 
 

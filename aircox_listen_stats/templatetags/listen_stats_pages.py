@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.template.defaultfilters import date, filesizeformat, floatformat
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.html import format_html, strip_tags
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -58,6 +59,9 @@ TO_LITTLE = -0.8
 
 THOUSANDS_SPACE = "\N{NARROW NO-BREAK SPACE}"
 """What French typography and the browser's own Intl put between thousands; Django's formats have a wide one."""
+
+PLAIN_SPACES = re.compile(r"[ \t\r\n]+")
+"""Not those that keep a number and its unit together."""
 
 MINUTES_PER_HOUR = 60
 SECONDS_PER_MINUTE = 60
@@ -271,6 +275,12 @@ def revised(name: str, value: Any) -> str:
     if name == "peak_at":
         return date(timezone.localtime(from_ms(value)), "H:i:s")
     return percent(value) if name == "coverage" else count(value)
+
+
+@register.filter
+def one_line(html: str) -> str:
+    """The words of some HTML on one line, still escaped: for the plain text of letters."""
+    return mark_safe(PLAIN_SPACES.sub(" ", strip_tags(html)).strip())
 
 
 @register.filter

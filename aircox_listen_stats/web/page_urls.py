@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path, register_converter
 from django.urls.converters import IntConverter
 
-from . import views
+from . import letters, views
 
 
 class NumberConverter(IntConverter):
@@ -23,6 +23,8 @@ urlpatterns = [
     path("report/", views.report, name="report"),
     path("diffusions/<listen_stats_number:airing_id>/", views.diffusion, name="diffusion"),
     path("diffusions/of/<listen_stats_number:diffusion_id>/", views.diffusion_of, name="diffusion_of"),
+    path("programs/<listen_stats_number:program_id>/letters/", letters.switch, name="letters_switch"),
+    path("letters/stop/<str:token>/", letters.stop, name="letters_stop"),
     path("performances/", views.performances, name="performances"),
     path("status/", views.status, name="status"),
     path("api/", views.api, name="api"),

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from .. import conf
+from ..pipeline import letters
 from ..reports import diffusion as diffusions
 from ..reports import episode, hiding, report_tables
 from ..reports.definitions import DEFINITIONS, PERIOD_DEFINITIONS
@@ -96,8 +97,17 @@ def program(request: HttpRequest, program_id: int) -> HttpResponse:
         "title": (aircox_program and aircox_program.title) or report.title,
         "chart": drawing.bars(report.lines, settings.zone),
         "marks": marks.of_program(report),
+        "letters": _letters(request.user, program_id, settings),
     }
     return _page(request, "program.html", context, reach)
+
+
+def _letters(user: Any, program_id: int, settings: conf.Settings) -> dict[str, Any] | None:
+    """Whether the visitor gets letters about the program, and where; None where the station sends none."""
+    if not settings.letters.enabled:
+        return None
+    address = getattr(user, user.get_email_field_name(), "")
+    return {"address": address, "is_wanted": letters.is_wanted(user.pk, program_id)}
 
 
 def _program_tables(request: HttpRequest, program_id: int, asked: Asked, now: dt.datetime) -> HttpResponse:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from aircox_listen_stats.errors import SourceUnavailable
-from aircox_listen_stats.onair.base import StationRef
+from aircox_listen_stats.onair.base import ProgramRef, StationRef
 from aircox_listen_stats.sources.base import PullSource, Report
 
 
@@ -48,3 +48,6 @@ class OneStation:
 
     def default_station(self, host: str | None = None) -> StationRef | None:
         return self.stations()[0]
+
+    def programs(self, station_id: int | None = None) -> Sequence[ProgramRef]:
+        return []

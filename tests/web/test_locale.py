@@ -22,7 +22,7 @@ PLACES = re.compile(r"%\((\w+)\)[sd]|%%")
 
 
 def sources():
-    for path in sorted(ROOT.rglob("*.html")):
+    for path in sorted([*ROOT.rglob("*.html"), *ROOT.glob("templates/**/*.txt")]):
         # What is no text becomes words of X, on lines with any indentation. A comment would become
         # one of Python's, and the lines after it would be read as a part of that.
         words = templatize(COMMENT.sub("", path.read_text()), origin=str(path)).splitlines()

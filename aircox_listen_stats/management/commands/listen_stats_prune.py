@@ -18,6 +18,7 @@ WORDS = {
     "secrets": "secrets of past periods",
     "stale_windows": "windows that nothing is left to compute from",
     "callbacks": "callbacks that nobody collected",
+    "letters": "letters to producers that were sent or given up long ago",
     "rulings": "rulings about one listener whose sessions are gone",
     "player_events": "what web players told, older than KEEP_CONNECTIONS_HOURS",
     "plays": "plays and sessions of web players older than KEEP_SESSIONS_DAYS: their listeners, not their figures",
