@@ -213,7 +213,10 @@ class Periods:
 
     @cached_property
     def delivered_hours(self) -> Floats:
-        """Hours of sound that were sent, where that is told (segments); the rest is in ``delivered_share``."""
+        """Hours of sound that were sent, where that is told (segments); ``delivered_share`` says of how much.
+
+        Beside, never in place of, what was played: StreamMachine's notes leave open which of both is listening.
+        """
         return apportioned(self.listening, self.listening.delivered_ms, self.starts_ms, self.ends_ms) / HOUR_MS
 
     @cached_property
