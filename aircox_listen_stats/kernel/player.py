@@ -177,13 +177,9 @@ def played(told: Sequence[Told], *, now_ms: int) -> list[Played]:
     heartbeat.
     """
     events = in_step(told)
-    plays = _plays(events)
-    spans = [
-        PlayerSpan(at_ms=one.at_ms, is_playing=is_playing, max_ms=_left_ms(one, after, now_ms) if is_playing else None)
-        for one, is_playing, after in zip_longest(events, plays, events[1:])
-    ]
     stretches: list[Played] = []
-    for one, is_playing, ended_ms in zip(events, plays, close(spans, now_ms=now_ms).ended_ms, strict=True):
+    ends = closing(events, now_ms=now_ms).ended_ms
+    for one, is_playing, ended_ms in zip(events, _plays(events), ends, strict=True):
         if not is_playing:
             continue
         is_open = ended_ms is None
@@ -200,6 +196,15 @@ def played(told: Sequence[Told], *, now_ms: int) -> list[Played]:
         else:
             stretches.append(stretch)
     return [one for one in stretches if one.is_open or one.ended_ms > one.started_ms]
+
+
+def closing(events: Sequence[Told], *, now_ms: int) -> Closing:
+    """How each event of a player ends, and in which way; they come :func:`in_step`."""
+    spans = [
+        PlayerSpan(at_ms=one.at_ms, is_playing=is_playing, max_ms=_left_ms(one, after, now_ms) if is_playing else None)
+        for one, is_playing, after in zip_longest(events, _plays(events), events[1:])
+    ]
+    return close(spans, now_ms=now_ms)
 
 
 def _plays(events: Sequence[Told]) -> list[bool]:

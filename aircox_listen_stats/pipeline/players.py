@@ -9,8 +9,8 @@ killed change nothing.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
@@ -66,6 +66,67 @@ def refresh(onair: OnAirLog, *, now_ms: int) -> Refreshed:
         PlayerEvent.objects.filter(pk__in=[pk for pk, _, _ in fresh]).update(is_fresh=False)
         plays = _Refresh(since_ms, now_ms).run()
     return Refreshed(events=len(fresh), visits=len(since_ms), plays=plays, more=len(fresh) == BATCH)
+
+
+def rebuild(started_ms: int, ended_ms: int, *, now_ms: int) -> int:
+    """How many plays were written: those of all visits that began in ``[started_ms, ended_ms)``, with their sessions.
+
+    Nothing is told of streams that players count: their sockets are kept, and stitched anew by themselves.
+    """
+    began = PlayerVisit.objects.filter(started__gte=from_ms(started_ms), started__lt=from_ms(ended_ms))
+    plays = 0
+    for visits in _chunks(began.values_list("visit", flat=True)):
+        with transaction.atomic():
+            lease.ensure()
+            plays += _Refresh(dict.fromkeys(visits, now_ms), now_ms).run()
+    return plays
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """Visits derived once more. ``counts`` are those of :class:`~..kernel.player.Closing`."""
+
+    counts: Mapping[str, int]
+    plays: int
+    plays_differing: int
+    sessions: int
+    sessions_differing: int
+
+
+def derived(started_ms: int, ended_ms: int, *, now_ms: int) -> Derived:
+    """What the visits that began in ``[started_ms, ended_ms)`` make, held against what is stored; nothing is written.
+
+    Left out are listeners who play still, and of whom something is fresh.
+    """
+    fresh = PlayerEvent.objects.filter(is_fresh=True)
+    busy = PlayerVisit.objects.filter(Q(is_open=True) | Q(visit__in=fresh.values("visit"))).values("listener")
+    over = PlayerVisit.objects.filter(started__gte=from_ms(started_ms), started__lt=from_ms(ended_ms)).exclude(
+        Q(listener__in=busy) | Q(visit__in=fresh.values("visit"))
+    )
+    looking = _Refresh({}, now_ms)
+    visits = looking.visits(over.values_list("visit", flat=True))
+    counts: Counter[str] = Counter()
+    for visit in visits:
+        counts.update(player.closing(visit.told, now_ms=now_ms).counts)
+    made = {
+        (play.visit, play.recording_id, play.played_ms, str(play.sections))
+        for visit in visits
+        for play in looking.plays(visit)
+    }
+    numbers = [visit.number for visit in visits]
+    known = {
+        (play.visit, play.recording_id, play.played_ms, str(play.sections))
+        for chunk in _chunks(numbers)
+        for play in RecordingPlay.objects.filter(visit__in=chunk)
+    }
+    sessions, stored = looking.sessions_of({visit.mark.listener for visit in visits})
+    return Derived(
+        counts=counts,
+        plays=len(made),
+        plays_differing=len({key[:2] for key in made ^ known}),
+        sessions=len(sessions),
+        sessions_differing=max(len(sessions - stored), len(stored - sessions)),
+    )
 
 
 def prune(*, events_before_ms: int, sessions_before_ms: int, now_ms: int) -> tuple[int, int]:
@@ -155,6 +216,10 @@ class _Visit:
         return self.stretches[0].started_ms, self.stretches[-1].ended_ms
 
 
+_Session = tuple[int | None, int, int, int, int, int]
+"""A session in the player, to be compared: listener, start, end, live, on demand, played."""
+
+
 class _Refresh:
     """The visits that something is new of, with all else of the same listeners."""
 
@@ -166,19 +231,19 @@ class _Refresh:
 
     def run(self) -> int:
         """How many plays of recordings were written."""
-        due = self._visits(self.since_ms)
+        due = self.visits(self.since_ms)
         # Whose a visit was taken to be before an earlier event of it came.
         before = dict(PlayerVisit.objects.filter(visit__in=list(self.since_ms)).values_list("visit", "listener"))
         listeners = {visit.mark.listener for visit in due} | set(before.values())
         others = PlayerVisit.objects.filter(listener__in=listeners).exclude(visit__in=list(self.since_ms))
-        visits = [*due, *self._visits(others.values_list("visit", flat=True))]
+        visits = [*due, *self.visits(others.values_list("visit", flat=True))]
         self._write_visits(due)
         plays = self._write_plays(due)
         self._write_sessions(visits, before)
         self._tell_live(due)
         return plays
 
-    def _visits(self, numbers: Iterable[int]) -> list[_Visit]:
+    def visits(self, numbers: Iterable[int]) -> list[_Visit]:
         numbers = list(numbers)
         events: dict[int, list[PlayerEvent]] = defaultdict(list)
         for event in PlayerEvent.objects.filter(visit__in=numbers).order_by("visit", "sequence"):
@@ -220,6 +285,18 @@ class _Refresh:
             duration_ms=duration_ms,
         )
 
+    def sessions_of(self, listeners: Collection[int]) -> tuple[set[_Session], set[_Session]]:
+        """The sessions that these listeners' visits make, and those that are stored since the first of them."""
+        made: set[_Session] = set()
+        stored: set[_Session] = set()
+        for listener in sorted(listeners):
+            visits = self.visits(PlayerVisit.objects.filter(listener=listener).values_list("visit", flat=True))
+            began_ms = min(visit.told[0].at_ms for visit in visits)
+            since = PlayerSession.objects.filter(listener=listener, ended__gte=from_ms(began_ms))
+            made.update(_session(one) for one in _sessions(visits))
+            stored.update(_session(one) for one in since)
+        return made, stored
+
     # Visits -----------------------------------------------------------------------
 
     def _write_visits(self, visits: Sequence[_Visit]) -> None:
@@ -255,7 +332,7 @@ class _Refresh:
     # Plays of recordings -------------------------------------------------------------
 
     def _write_plays(self, visits: Sequence[_Visit]) -> int:
-        plays = [play for visit in visits for play in self._plays(visit)]
+        plays = [play for visit in visits for play in self.plays(visit)]
         kept = {(play.visit, play.recording_id) for play in plays}
         for known in RecordingPlay.objects.filter(visit__in=[visit.number for visit in visits]):
             if (known.visit, known.recording_id) not in kept:
@@ -271,7 +348,7 @@ class _Refresh:
         )
         return len(plays)
 
-    def _plays(self, visit: _Visit) -> list[RecordingPlay]:
+    def plays(self, visit: _Visit) -> list[RecordingPlay]:
         told_of: dict[int, list[Told]] = defaultdict(list)
         for one in visit.told:
             if one.medium[0] == SOUND and one.position_ms is not None:
@@ -329,6 +406,10 @@ def _is_players(backend: str) -> bool:
         return issubclass(registry.backend(backend), PlayerEventsSource)
     except ConfigurationError:
         return False  # a check tells it
+
+
+def _session(one: PlayerSession) -> _Session:
+    return one.listener, to_ms(one.started), to_ms(one.ended), one.live_ms, one.on_demand_ms, one.played_ms
 
 
 def _who(mark: ListenerMark) -> dict[str, object]:

@@ -11,7 +11,7 @@ from .. import conf
 from ..fields import from_ms
 from ..kernel.types import Why
 from ..models import Connection, StaleWindow, Stream
-from . import cumes, ingest, quarters, rollup, shares, stitching, timeline
+from . import cumes, ingest, players, quarters, rollup, shares, stitching, timeline
 
 MS = 1000
 PIECE_MS = 24 * 3600 * MS
@@ -28,6 +28,7 @@ class Rebuilt:
     sessions: int = 0
     windows: int = 0
     audiences: int = 0
+    plays: int = 0  # of recordings, written whether they differed or not
 
 
 def rebuild(
@@ -42,7 +43,8 @@ def rebuild(
 
     Sessions are stitched anew where their sockets are still kept (imported and
     older ones stay). The timeline keeps what it knows where aircox's rows are
-    gone. Figures older than the kept sessions stay. ``progress(done, all)`` is
+    gone. Figures older than the kept sessions stay. What web players told is
+    derived again where all stations are. ``progress(done, all)`` is
     called twice for each day: for its timeline, then for its figures.
     """
     known = {*Stream.objects.values_list("station_id", flat=True)}
@@ -67,10 +69,12 @@ def rebuild(
         quarters.refresh(one, started_ms, min(ended_ms, now_ms), now_ms=now_ms, rule_sets=names)
         shares.refresh(one, started_ms, ended_ms, now_ms=now_ms, rule_sets=names)
         cumes.refresh(one, started_ms, ended_ms, now_ms=now_ms, rule_sets=names)
+    # Nothing says of which station a player is.
+    plays = players.rebuild(started_ms, ended_ms, now_ms=now_ms) if station_id is None else 0
     # What waited for this is done; what became stale meanwhile has rows of its own.
     for first in range(0, len(waiting), ROWS_AT_ONCE):
         StaleWindow.objects.filter(pk__in=waiting[first : first + ROWS_AT_ONCE]).delete()
-    return Rebuilt(sessions=sessions, windows=len(pieces), audiences=audiences)
+    return Rebuilt(sessions=sessions, windows=len(pieces), audiences=audiences, plays=plays)
 
 
 @dataclass(slots=True)

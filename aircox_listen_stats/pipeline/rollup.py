@@ -113,21 +113,24 @@ def refresh(
     :func:`every_rule_set` is what the collector keeps. A settled
     figure that changes gets a note: with ``why``, and with what made its window stale.
     """
-    # No transaction around the reading: one of SQLite that reads first fails, rather than waits,
-    # where another process wrote meanwhile. What changes meanwhile has a stale window of its own.
-    streams = list(Stream.objects.of(station_id))
-    until_ms = heard_until(streams, now_ms)
-    airings = _airings(station_id, started_ms, ended_ms, now_ms, until_ms, layers)
-    if not airings or not streams:
-        return 0
-    starts = np.array([one.started_ms for one in airings], dtype=np.int64)
-    ends = np.array([one.ended_ms for one in airings], dtype=np.int64)
-    found = heard(streams, int(starts.min()), int(ends.max()))
-    shares = covered(streams, starts, ends)
-    asked = [conf.get().rules(name) for name in rule_sets or (conf.get().rule_set,)]
-    computed = _compute(airings, found, shares, asked, now_ms - late_ms(streams), now_ms)
+    names = rule_sets or (conf.get().rule_set,)
+    airings, computed = _computed(station_id, started_ms, ended_ms, now_ms, names, layers)
     own = [] if why is None else [Cause(why, causes.who())]
     return _write(computed, _Causes(station_id, {one.id: one for one in airings}, own), now_ms)
+
+
+def differing(
+    station_id: int, started_ms: int, ended_ms: int, *, now_ms: int, rule_sets: Sequence[str]
+) -> tuple[int, int]:
+    """How many settled rows the airings that touch the window have, and how many of them would be others now.
+
+    Nothing is written.
+    """
+    _, computed = _computed(station_id, started_ms, ended_ms, now_ms, rule_sets, tuple(Layer))
+    stored = _stored({one.airing_id for one in computed}, set(rule_sets))
+    rows = [(one, stored.get((one.airing_id, one.rule_set), _NOTHING)) for one in computed]
+    settled = [(one, old) for one, old in rows if old.settled]
+    return len(settled), sum(one.figures != old.figures for one, old in settled)
 
 
 def would_be(
@@ -167,6 +170,29 @@ def every_rule_set() -> tuple[str, ...]:
     own = settings.rules()
     names = dict.fromkeys((own.name, *conf.RULE_SETS, *settings.rule_sets))
     return tuple(name for name in names if settings.rules(name).gap_seconds == own.gap_seconds)
+
+
+def _computed(
+    station_id: int,
+    started_ms: int,
+    ended_ms: int,
+    now_ms: int,
+    rule_sets: Sequence[str],
+    layers: Collection[str],
+) -> tuple[list[_Air], list[_Computed]]:
+    """The airings that touch the window, and the figures of each under each rule-set."""
+    # No transaction around the reading: one of SQLite that reads first fails, rather than waits,
+    # where another process wrote meanwhile. What changes meanwhile has a stale window of its own.
+    streams = list(Stream.objects.of(station_id))
+    airings = _airings(station_id, started_ms, ended_ms, now_ms, heard_until(streams, now_ms), layers)
+    if not airings or not streams:
+        return [], []
+    starts = np.array([one.started_ms for one in airings], dtype=np.int64)
+    ends = np.array([one.ended_ms for one in airings], dtype=np.int64)
+    found = heard(streams, int(starts.min()), int(ends.max()))
+    shares = covered(streams, starts, ends)
+    asked = [conf.get().rules(name) for name in rule_sets]
+    return airings, _compute(airings, found, shares, asked, now_ms - late_ms(streams), now_ms)
 
 
 # Airings ----------------------------------------------------------------------------

@@ -118,10 +118,21 @@ def restitch(touched: Collection[Who], *, gap_ms: int) -> Stitched:
     """
     if not touched:
         return Stitched()
+    plan = _plan(touched, gap_ms)
+    _write(plan)
+    return plan.outcome
+
+
+def differing(touched: Collection[Who], *, gap_ms: int) -> tuple[int, int]:
+    """How many sessions the sockets of ``touched`` make, and how many are stored otherwise. Nothing is written."""
+    plan = _plan(touched, gap_ms)
+    return plan.wanted, plan.outcome.opened + plan.outcome.changed + plan.outcome.removed
+
+
+def _plan(touched: Collection[Who], gap_ms: int) -> _Plan:
     sockets = _sockets(touched)
     wanted = _ruled([(row, group) for some in sockets.values() for row, group in sessions_of(some, gap_ms)])
-    known = _known({one.session_id for some in sockets.values() for one in some if one.session_id})
-    return _apply(wanted, known)
+    return _compared(wanted, _known({one.session_id for some in sockets.values() for one in some if one.session_id}))
 
 
 def _sockets(touched: Collection[Who]) -> dict[Who, list[Socket]]:
@@ -251,11 +262,30 @@ def _known(ids: Collection[int]) -> dict[int, SessionRow]:
     return found
 
 
-def _apply(wanted: Sequence[tuple[SessionRow, list[Socket]]], known: dict[int, SessionRow]) -> Stitched:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What has to be written so that sessions are as wanted."""
+
+    wanted: int
+    known: dict[int, SessionRow]
+    changed: list[tuple[int, SessionRow]]
+    new: list[tuple[SessionRow, list[Socket]]]
+    moved: list[tuple[int, int]]  # session id, socket id
+    gone: list[int]
+    windows: list[Window]
+
+    @property
+    def outcome(self) -> Stitched:
+        return Stitched(
+            opened=len(self.new), changed=len(self.changed), removed=len(self.gone), windows=tuple(self.windows)
+        )
+
+
+def _compared(wanted: Sequence[tuple[SessionRow, list[Socket]]], known: dict[int, SessionRow]) -> _Plan:
     free = set(known)
     changed: list[tuple[int, SessionRow]] = []
     new: list[tuple[SessionRow, list[Socket]]] = []
-    moved: list[tuple[int, int]] = []  # session id, socket id
+    moved: list[tuple[int, int]] = []
     windows: list[Window] = []
     for row, group in wanted:
         own = min((one.session_id for one in group if one.session_id in free), default=None)
@@ -269,11 +299,16 @@ def _apply(wanted: Sequence[tuple[SessionRow, list[Socket]]], known: dict[int, S
             changed.append((own, row))
             windows += _stale(known[own], row)
     windows += [(known[id_].stream_id, known[id_].started_ms - 1, known[id_].ended_ms + 1) for id_ in free]
-    _update(changed, known)
-    moved += create(new)
+    return _Plan(
+        wanted=len(wanted), known=known, changed=changed, new=new, moved=moved, gone=sorted(free), windows=windows
+    )
+
+
+def _write(plan: _Plan) -> None:
+    _update(plan.changed, plan.known)
+    moved = [*plan.moved, *create(plan.new)]
     rows.change_each(f"UPDATE {rows.table(Connection)} SET session_id = %s WHERE id = %s", moved)
-    rows.change_in(f"DELETE FROM {rows.table(Session)} WHERE id IN ({{values}})", [], sorted(free))
-    return Stitched(opened=len(new), changed=len(changed), removed=len(free), windows=tuple(windows))
+    rows.change_in(f"DELETE FROM {rows.table(Session)} WHERE id IN ({{values}})", [], plan.gone)
 
 
 _GROWING: dict[str, Any] = {

@@ -46,5 +46,5 @@ class Command(WritingCommand):
         if options["verbosity"]:
             self.stdout.write(
                 f"{done.windows} days; {done.sessions} sessions and {done.audiences} audiences "
-                "differed and were written."
+                f"differed and were written; {done.plays} plays of recordings were derived again."
             )
