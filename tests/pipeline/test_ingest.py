@@ -144,6 +144,17 @@ def test_a_reconnect_within_the_gap_goes_on_and_one_after_it_does_not(stream: St
     assert [row[:3] for row in sessions()] == [(0, 460, 160), (760.001, 800, pytest.approx(39.999))]
 
 
+def test_the_gap_is_the_one_of_the_station_s_rule_set(stream: Stream, settings: Any) -> None:
+    settings.AIRCOX_LISTEN_STATS = {
+        **settings.AIRCOX_LISTEN_STATS,
+        "RULE_SET": "ours",
+        "RULE_SETS": {"ours": {"gap_seconds": 30}},
+    }
+    take(told(heard(1, 0, 100, ended=True, who=1), heard(2, 130, 160, ended=True, who=1)))
+    take(told(heard(3, 190.001, 300, ended=True, who=1)))
+    assert [row[:3] for row in sessions()] == [(0, 160, 130), (190.001, 300, pytest.approx(109.999))]
+
+
 def test_a_late_line_that_bridges_two_sessions_makes_them_one(stream: Stream) -> None:
     take(told(heard(1, 0, 100, ended=True, who=1), heard(2, 700, 800, ended=True, who=1)))
     assert len(sessions()) == 2
