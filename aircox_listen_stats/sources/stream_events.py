@@ -406,14 +406,18 @@ class StreamEventsSource(PushSource):
         return Report(
             source=self.name,
             observations=observations,
-            # One more window for a player that is late.
-            census=Census(streams=frozenset(group.stream for group in self.groups), at_ms=until_ms - self.target_ms)
-            if self.groups
-            else None,
+            census=self._census(until_ms),
             cursor={"newest_ms": newest_ms, "until_ms": until_ms, "stretches": stretches.remembered()},
             counts=counts,
             more=more,
         )
+
+    def _census(self, until_ms: int) -> Census | None:
+        """Who has asked for nothing up to ``until_ms`` has left; one more window for a player that is late."""
+        if not self.groups:
+            return None
+        streams = frozenset(group.stream for group in self.groups)
+        return Census(streams=streams, at_ms=until_ms - self.target_ms, by_silence=True)
 
     def _fetch(self, one: Told) -> Fetch:
         request = one.request

@@ -9,8 +9,6 @@ import datetime as dt
 import logging
 import math
 import re
-import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -34,9 +32,10 @@ from ..reports.stream_events import EventQuery, chunks
 from ..sources import registry
 from ..sources.stream_events import NoList, StreamEventsSource
 from .hub import wall_ms
+from .pace import Pace
 from .tables import in_turn
 
-__all__ = ["Allowance", "allowance", "events", "ingest"]
+__all__ = ["events", "ingest"]
 
 log = logging.getLogger(__name__)
 
@@ -62,31 +61,7 @@ class Refused(Exception):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-class Allowance:
-    """So many requests a minute of each token, in this process; a minute's worth at once."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._left: dict[int, tuple[float, float]] = {}
-
-    def wait_seconds(self, token: int, per_minute: int) -> float:
-        """0 where the request may pass, and is counted; else how long to wait for the next one."""
-        now = self._clock()
-        with self._lock:
-            left, at = self._left.get(token, (float(per_minute), now))
-            left = min(per_minute, left + (now - at) * per_minute / 60)
-            passes = left >= 1
-            self._left[token] = (left - 1 if passes else left, now)
-            return 0.0 if passes else (1 - left) * 60 / per_minute
-
-    def clear(self) -> None:
-        """Forgets what was used up (tests)."""
-        with self._lock:
-            self._left.clear()
-
-
-allowance = Allowance()
+token_pace = Pace()
 
 
 def _endpoint(method: str, scope: str) -> Callable[[View], View]:
@@ -159,7 +134,7 @@ def _token(request: HttpRequest, scope: str, now_ms: int) -> IngestToken:
         )
     if scope not in row.scopes.split():
         raise Refused(403, f"This token has the scopes {row.scopes!r}; this needs {scope!r}.")
-    wait_seconds = allowance.wait_seconds(row.pk, conf.get().ingest.requests_per_minute)
+    wait_seconds = token_pace.take(row.pk, per_minute=conf.get().ingest.requests_per_minute, now_ms=now_ms)
     if wait_seconds:
         raise Refused(
             429, "Too many requests with this token. Send larger batches.", Retry_After=str(math.ceil(wait_seconds))

@@ -19,6 +19,7 @@ from aircox_listen_stats.sources.stream_events import (
     Event,
     NoList,
     StreamEventsSource,
+    Told,
     decode,
     instant_of,
 )
@@ -203,6 +204,26 @@ def test_hls_needs_the_target_duration_and_icecast_does_not() -> None:
         source(target_seconds=0)
     with pytest.raises(ConfigurationError, match="delay_seconds"):
         source(delay_seconds=-1)
+
+
+def test_who_is_silent_has_left_but_for_good_nobody() -> None:
+    """Of HLS a census tells, made of who has asked; Icecast alone, where each connection is over, has none."""
+    tested = source()
+    segments = [{**BATCH[2], "path": f"/hls/hi_{n}.ts", "time_end": END_MS / 1000 + 4 * n} for n in (0, 1)]
+    requests = [tested.request(Event(**{**one, "origin": "hls"}), now_ms=NOW_MS)[0] for one in segments]
+    told = [
+        Told(key=number, request=request, who=stream_events.Address(ip="192.0.2.7"))
+        for number, request in enumerate(requests)
+        if request is not None
+    ]
+    report = tested.hear(told, {}, now_ms=END_MS + 6000)
+    assert report.census is not None
+    assert (report.census.streams, report.census.by_silence) == (frozenset({"live-hls"}), True)
+    assert report.census.at_ms == END_MS
+    (heard,) = report.observations
+    assert (heard.ended, heard.rendition, heard.delivered_ms) == (False, "hi", 8000)
+    alone = StreamEventsSource("events", {"/live.mp3": "live"}, {})
+    assert alone.hear([], {}, now_ms=NOW_MS).census is None
 
 
 def test_a_forwarded_address_is_believed_of_trusted_proxies_alone() -> None:

@@ -33,7 +33,7 @@ SETTINGS: dict[str, Any] = {
 def station(settings: Any, db: None) -> str:
     """A station that takes stream events, and a token of all scopes."""
     settings.AIRCOX_LISTEN_STATS = SETTINGS
-    stream_events.allowance.clear()
+    stream_events.token_pace.forget()
     return tokens.create(name="fuzz", source="events", scopes=tokens.SCOPES, now_ms=1)[1]
 
 
