@@ -27,7 +27,7 @@ from ..kernel.types import MS, ListenerMark
 from ..models import Inbox, PlayerEvent, PlayerSession, PlayerVisit, Recording, RecordingPlay, Stream
 from ..onair.base import OnAirLog
 from ..sources import registry
-from ..sources.player import PlayerEventsSource, payload_of
+from ..sources.player_events import PlayerEventsSource, payload_of
 from . import lease
 
 STREAM, SOUND = "stream", "sound"

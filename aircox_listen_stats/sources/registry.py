@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import inspect
+import pkgutil
 from importlib import import_module
+from types import ModuleType
 
+from .. import sources
 from ..conf import Settings
 from ..errors import ConfigurationError
 from .base import Source
 
-__all__ = ["BACKENDS", "backend", "build", "mounts"]
+__all__ = ["backend", "build", "mounts", "short_names", "source"]
 
-BACKENDS = {
-    "icecast": "aircox_listen_stats.sources.icecast.IcecastSource",
-    "urlauth": "aircox_listen_stats.sources.urlauth.UrlAuthSource",
-    "accesslog": "aircox_listen_stats.sources.accesslog.AccessLogSource",
-    "hls": "aircox_listen_stats.sources.hls.HlsSource",
-    "icecast_totals": "aircox_listen_stats.sources.icecast_totals.IcecastTotalsSource",
-    "azuracast": "aircox_listen_stats.sources.azuracast.AzuraCastSource",
-    "shoutcast": "aircox_listen_stats.sources.shoutcast.ShoutcastSource",
-    "player_events": "aircox_listen_stats.sources.player.PlayerEventsSource",
-    "stream_events": "aircox_listen_stats.sources.stream_events.StreamEventsSource",
-}
-"""The short names; any other backend is a dotted path."""
+
+def short_names() -> tuple[str, ...]:
+    """What a ``backend`` may be called in short: the modules of this folder that hold a source."""
+    return tuple(sorted(name for name in _modules() if _source_in(import_module(f"{sources.__name__}.{name}"))))
 
 
 def build(settings: Settings) -> dict[str, Source]:
@@ -64,13 +60,17 @@ def mounts(settings: Settings, name: str) -> dict[str, str]:
 
 def backend(name: str) -> type[Source]:
     """The class behind a short name or a dotted path. Raises ConfigurationError."""
-    path = BACKENDS.get(name, name)
-    module_name, _, class_name = path.rpartition(".")
+    if name in _modules():
+        kind = _source_in(import_module(f"{sources.__name__}.{name}"))
+        if kind is not None:
+            return kind
+    module_name, _, class_name = name.rpartition(".")
     if not module_name:
-        near = difflib.get_close_matches(name, BACKENDS, n=1)
+        known = short_names()
+        near = difflib.get_close_matches(name, known, n=1)
         raise ConfigurationError(
             f"Unknown backend {name!r}.{f' Did you mean {near[0]!r}?' if near else ''} "
-            f"Known: {', '.join(sorted(BACKENDS))}, or a dotted path."
+            f"Known: {', '.join(known)}, or a dotted path."
         )
     try:
         kind = getattr(import_module(module_name), class_name)
@@ -79,3 +79,24 @@ def backend(name: str) -> type[Source]:
     if not (isinstance(kind, type) and issubclass(kind, Source)):
         raise ConfigurationError(f"Backend {name!r} is no source: it must derive from PullSource or PushSource.")
     return kind
+
+
+def _modules() -> frozenset[str]:
+    return frozenset(one.name for one in pkgutil.iter_modules(sources.__path__))
+
+
+def _source_in(module: ModuleType) -> type[Source] | None:
+    """The one class of the module that can be a source, and is no base of others; None where there is none."""
+    found = [
+        one
+        for one in vars(module).values()
+        if isinstance(one, type) and issubclass(one, Source) and one.__module__ == module.__name__ and _is_whole(one)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _is_whole(kind: type[Source]) -> bool:
+    """Does it say how it hears?"""
+    hears = getattr(kind, "pull", None), getattr(kind, "receive", None)
+    lacks = inspect.getmembers(kind, lambda one: getattr(one, "__isabstractmethod__", False))
+    return any(hears) and not lacks

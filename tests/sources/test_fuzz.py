@@ -35,7 +35,7 @@ from aircox_listen_stats.sources import (
     icecast_totals,
     lahmacun,
     logblocks,
-    player,
+    player_events,
     shoutcast,
     stamps,
     stream_events,
@@ -375,7 +375,7 @@ STRETCH = {
 
 @fuzzed(lambda: st.tuples(st.sampled_from([*CALLBACK, *STRETCH, "else"]), JSON))
 def test_rows_of_the_inbox(changed: tuple[str, Any]) -> None:
-    for read, row in ((urlauth.observations, CALLBACK), (player.observation, STRETCH)):
+    for read, row in ((urlauth.observations, CALLBACK), (player_events.observation, STRETCH)):
         told_or_refused(lambda _, read=read, row=row: read({**row, changed[0]: changed[1]}, received_ms=NOW_MS), b"")
         told_or_refused(lambda _, read=read: read({changed[0]: changed[1]}, received_ms=NOW_MS), b"")
 
