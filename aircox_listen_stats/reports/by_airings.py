@@ -84,17 +84,36 @@ def by_program(station_id: int, span: Span, rules: RuleSet, *, until_ms: int) ->
 
 
 def performances(airings: Airings, span: Span, *, until_ms: int) -> Performances | None:
-    """What the tracks had that began in the span; None where no track has figures."""
-    found = _Stored.read(airings, span, conf.get().rules(ANY_PORTION), until_ms)
-    known = found.only(found.is_known)
-    if not len(known):
+    """What the tracks had that began in the span; None where no track has figures.
+
+    They are many: a daypart's are read, any other ones are added up by the database.
+    """
+    rules = conf.get().rules(ANY_PORTION)
+    if span.daypart is not None:
+        found = _Stored.read(airings, span, rules, until_ms)
+        known = found.only(found.is_known)
+        sums = (
+            len(known), known["listeners"].sum(), known["listening_ms"].sum(),
+            found.covered_ms.sum() * PARTS_OF_COVERAGE, found["length_ms"].sum(), found["settled"].min(initial=1),
+        )  # fmt: skip
+    else:
+        where, values = airings.where(span, until_ms)
+        columns = ", ".join(f"{sql} AS {name}" for name, sql in _COLUMNS.items())
+        of_known = "SUM(CASE WHEN coverage > 0 AND listening_ms >= 0 OR listening_ms > 0 THEN {} ELSE 0 END)".format
+        [sums] = rows.fetch(
+            f"SELECT {of_known(1)}, {of_known('listeners')}, {of_known('listening_ms')},"
+            " SUM(length_ms * coverage), SUM(length_ms), MIN(settled)"
+            f" FROM (SELECT {columns} FROM {_joined()} WHERE {where}) AS found",
+            [rules.name, *values],
+        )
+    count, listeners, listening_ms, covered, length_ms, settled = (int(one or 0) for one in sums)
+    if not count:
         return None
-    length_ms = int(found["length_ms"].sum())
     return Performances(
-        performances=int(known["listeners"].sum()),
-        listening_ms=int(known["listening_ms"].sum()),
-        coverage=float(found.covered_ms.sum()) / length_ms if length_ms else 0.0,
-        settled=bool(found["settled"].all()) and span.ended_ms <= until_ms,
+        performances=listeners,
+        listening_ms=listening_ms,
+        coverage=covered / PARTS_OF_COVERAGE / length_ms if length_ms else 0.0,
+        settled=bool(settled) and span.ended_ms <= until_ms,
     )
 
 
@@ -129,11 +148,7 @@ class _Stored:
     @classmethod
     def read(cls, airings: Airings, span: Span, rules: RuleSet, until_ms: int) -> _Stored:
         where, values = airings.where(span, until_ms)
-        sql = (
-            f"SELECT {', '.join(_COLUMNS.values())} FROM {rows.table(Airing)} a"
-            f" LEFT JOIN {rows.table(Audience)} f ON f.airing_id = a.id AND f.rule_set = %s"
-            f" WHERE {where} ORDER BY a.started, a.id"
-        )
+        sql = f"SELECT {', '.join(_COLUMNS.values())} FROM {_joined()} WHERE {where} ORDER BY a.started, a.id"
         found = cls(values=columns_of(sql, [rules.name, *values], len(_COLUMNS)))
         if span.daypart is None:
             return found
@@ -198,6 +213,11 @@ class _Stored:
             airings=len(self),
             airings_unknown=len(self) - len(known),
         )
+
+
+def _joined() -> str:
+    """Airings with their audience under the rule-set that is the first parameter."""
+    return f"{rows.table(Airing)} a LEFT JOIN {rows.table(Audience)} f ON f.airing_id = a.id AND f.rule_set = %s"
 
 
 def _cume(airings: Airings, span: Span, rules: RuleSet, found: _Stored, made: Amounts) -> Count:

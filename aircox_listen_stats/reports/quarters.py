@@ -14,7 +14,7 @@ from ..kernel.metrics import QUARTER_HOUR_MS
 from ..models import QuarterHour
 from . import rows
 
-__all__ = ["COLUMNS", "Quarters", "columns_of", "read", "read_streams", "whole_quarters"]
+__all__ = ["COLUMNS", "LINE_COLUMNS", "Quarters", "columns_of", "read", "read_streams", "whole_quarters"]
 
 COLUMNS = (
     "started",
@@ -34,6 +34,9 @@ COLUMNS = (
     "settled",
 )
 
+LINE_COLUMNS = ("started", "listening_ms", "begun", "peak", "covered_ms", "settled")
+"""What a line of a table or a bar needs: a third of the columns take a third of the time."""
+
 _NUMBERS = {"peak_at": "COALESCE(peak_at, -1)", "settled": "CASE WHEN settled THEN 1 ELSE 0 END"}
 """What is no number in both databases, as one."""
 
@@ -45,16 +48,17 @@ READ_AT_ONCE = 4000
 class Quarters:
     """Quarter-hours of one stream, or of a station, under one rule-set, in order; those without a row are missing."""
 
-    values: Ints  # a row for each quarter-hour, in the columns of COLUMNS
+    values: Ints  # a row for each quarter-hour
+    columns: Sequence[str] = COLUMNS
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __getitem__(self, column: str) -> Ints:
-        return self.values[:, COLUMNS.index(column)]
+        return self.values[:, self.columns.index(column)]
 
     def only(self, mask: Bools) -> Quarters:
-        return Quarters(values=self.values[mask])
+        return Quarters(values=self.values[mask], columns=self.columns)
 
     def within(self, starts_ms: Ints, ends_ms: Ints) -> Bools:
         """Which lie as a whole in one of the stretches, which are disjoint and ascend."""
@@ -66,28 +70,42 @@ class Quarters:
         return inside & (place >= 0)
 
 
-def read(station_id: int, stream_id: int, rule_set: str, started_ms: int, ended_ms: int) -> Quarters:
+def read(
+    station_id: int,
+    stream_id: int,
+    rule_set: str,
+    started_ms: int,
+    ended_ms: int,
+    *,
+    columns: Sequence[str] = COLUMNS,
+) -> Quarters:
     """Those that begin in ``[started_ms, ended_ms)``; ``stream_id`` may be QuarterHour.STATION."""
-    named = ", ".join(_NUMBERS.get(name, name) for name in COLUMNS)
     sql = (
-        f"SELECT {named} FROM {rows.table(QuarterHour)}"
+        f"SELECT {_named(columns)} FROM {rows.table(QuarterHour)}"
         " WHERE station_id = %s AND stream_id = %s AND rule_set = %s AND started >= %s AND started < %s"
         " ORDER BY started"
     )
-    return Quarters(values=columns_of(sql, [station_id, stream_id, rule_set, started_ms, ended_ms], len(COLUMNS)))
+    found = columns_of(sql, [station_id, stream_id, rule_set, started_ms, ended_ms], len(columns))
+    return Quarters(values=found, columns=columns)
 
 
 def read_streams(station_id: int, rule_set: str, started_ms: int, ended_ms: int) -> dict[int, Quarters]:
-    """The same of each stream of a station, by its number."""
-    named = ", ".join(_NUMBERS.get(name, name) for name in COLUMNS)
+    """LINE_COLUMNS of each stream of a station, by its number."""
     sql = (
-        f"SELECT {named}, stream_id FROM {rows.table(QuarterHour)}"
+        f"SELECT {_named(LINE_COLUMNS)}, stream_id FROM {rows.table(QuarterHour)}"
         " WHERE station_id = %s AND stream_id <> %s AND rule_set = %s AND started >= %s AND started < %s"
         " ORDER BY stream_id, started"
     )
-    found = columns_of(sql, [station_id, QuarterHour.STATION, rule_set, started_ms, ended_ms], len(COLUMNS) + 1)
+    parameters = [station_id, QuarterHour.STATION, rule_set, started_ms, ended_ms]
+    found = columns_of(sql, parameters, len(LINE_COLUMNS) + 1)
     streams = found[:, -1]
-    return {one: Quarters(values=found[streams == one, :-1]) for one in np.unique(streams).tolist()}
+    return {
+        one: Quarters(values=found[streams == one, :-1], columns=LINE_COLUMNS) for one in np.unique(streams).tolist()
+    }
+
+
+def _named(columns: Sequence[str]) -> str:
+    return ", ".join(_NUMBERS.get(name, name) for name in columns)
 
 
 def columns_of(sql: str, parameters: Sequence[Any], width: int) -> Ints:

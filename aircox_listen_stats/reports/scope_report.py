@@ -11,14 +11,14 @@ import numpy as np
 from ..fields import from_ms, to_ms
 from ..kernel import calendar
 from ..kernel.arrays import Ints
-from ..kernel.metrics import QUARTER_HOUR_MS
 from ..kernel.types import Layer, RuleSet
 from ..models import Airing, QuarterHour, Stream
-from . import by_airings, by_quarters, quarters
+from . import by_airings, quarters
 from .amounts import Amounts
 from .comparison import Comparison, comparable_change, compared, until_of
 from .figures import average, falls_short, hours, is_hidden, share
 from .periods import PeriodReport, Scope, ScopeKind
+from .quarters import Quarters
 from .shares import ShareTable, share_tables
 from .spans import Kind, Span
 
@@ -120,6 +120,9 @@ class ScopeReport:
         )
 
 
+_Of = Callable[[int, Span, RuleSet, int], dict[int, LineFigures]]
+"""Gives the lines of a station's span under some rules up to an instant, by number."""
+
 _OF_QUARTERS = (ScopeKind.STATION, ScopeKind.STREAM)
 
 
@@ -130,20 +133,17 @@ def scope_report(scope: Scope, span: Span, rules: RuleSet, *, now: dt.datetime) 
     spans = {name: (one.span, until_of(one.span, comparison.report)) for name, one in others.items() if one}
     spans["now"] = (span, comparison.report.until)
 
-    def lines(titles: Mapping[int, str], of: Callable[[Span, int], dict[int, Amounts]]) -> tuple[ReportLine, ...]:
-        made = {name: of(one, to_ms(until)) for name, (one, until) in spans.items()}
+    def lines(titles: Mapping[int, str], of: _Of) -> tuple[ReportLine, ...]:
+        made = {name: of(scope.station_id, one, rules, to_ms(until)) for name, (one, until) in spans.items()}
         return tuple(_lines(titles, made))
 
     programs: tuple[ReportLine, ...] = ()
     streams: tuple[ReportLine, ...] = ()
     if scope.kind is ScopeKind.STATION:
-        programs = lines(
-            _program_titles(scope.station_id, span),
-            lambda one, until: by_airings.by_program(scope.station_id, one, rules, until_ms=until),
-        )
+        programs = lines(_program_titles(scope.station_id, span), _by_program)
         titles = {one.pk: str(one) for one in Stream.objects.of(scope.station_id)}
         if len(titles) > 1:
-            streams = lines(titles, lambda one, until: _by_stream(scope.station_id, one, rules, until))
+            streams = lines(titles, _by_stream)
     return ScopeReport(
         comparison=comparison,
         is_by_hour=span.kind is Kind.DAY,
@@ -167,7 +167,8 @@ def _steps(scope: Scope, span: Span, rules: RuleSet, report: PeriodReport) -> li
     starts, ends = np.maximum(slots.starts_ms, span.started_ms), np.minimum(slots.ends_ms, span.ended_ms)
     until_ms = to_ms(report.until)
     stream_id = QuarterHour.STATION if scope.kind is ScopeKind.STATION else scope.id
-    stored = quarters.read(scope.station_id, stream_id, rules.name, span.started_ms, until_ms)
+    asked = (scope.station_id, stream_id, rules.name, span.started_ms, until_ms)
+    stored = quarters.read(*asked, columns=quarters.LINE_COLUMNS)
     inside_starts, inside_ends = span.slots(until_ms)
     stored = stored.only(stored.within(inside_starts, inside_ends))
     place = np.searchsorted(starts, stored["started"], side="right") - 1
@@ -183,25 +184,23 @@ def _steps(scope: Scope, span: Span, rules: RuleSet, report: PeriodReport) -> li
         starts.tolist(), ends.tolist(), length_ms.tolist(), added("listening_ms").tolist(), added("begun").tolist(),
         added("covered_ms").tolist(), peak.tolist(), provisional.tolist(),
     )  # fmt: skip
-    return [_step(*row, until_ms) for row in zip(*columns, strict=True)]
-
-
-def _step(
-    start_ms: int, end_ms: int, length_ms: int, listening_ms: int, begun: int, covered_ms: int, peak: int,
-    provisional: bool, until_ms: int,
-) -> Step:  # fmt: skip
-    figures = None
-    if length_ms:
-        known = covered_ms > 0 or listening_ms > 0
-        figures = LineFigures(
-            listening_hours=hours(listening_ms) if known else None,
-            average=average(listening_ms, length_ms) if known else None,
-            peak=peak if known else None,
-            started_sessions=begun if known else None,
-            coverage=covered_ms / length_ms,
-            settled=not provisional and end_ms <= until_ms,
+    return [
+        Step(
+            started=from_ms(start),
+            ended=from_ms(end),
+            figures=_line_figures(
+                listening_ms=listening,
+                length_ms=length,
+                begun=begun,
+                covered_ms=observed,
+                peak=most,
+                settled=end <= until_ms and not is_provisional,
+            )
+            if length
+            else None,
         )
-    return Step(started=from_ms(start_ms), ended=from_ms(end_ms), figures=figures)
+        for start, end, length, listening, begun, observed, most, is_provisional in zip(*columns, strict=True)
+    ]
 
 
 def _overlaps(starts: Ints, ends: Ints, inside_starts: Ints, inside_ends: Ints) -> Ints:
@@ -221,14 +220,47 @@ def _overlaps(starts: Ints, ends: Ints, inside_starts: Ints, inside_ends: Ints) 
 # Lines -------------------------------------------------------------------------------------------
 
 
-def _by_stream(station_id: int, span: Span, rules: RuleSet, until_ms: int) -> dict[int, Amounts]:
-    """The sums of the whole quarter-hours of each stream."""
+def _by_program(station_id: int, span: Span, rules: RuleSet, until_ms: int) -> dict[int, LineFigures]:
+    made = by_airings.by_program(station_id, span, rules, until_ms=until_ms)
+    return {number: LineFigures.of(one) for number, one in made.items()}
+
+
+def _by_stream(station_id: int, span: Span, rules: RuleSet, until_ms: int) -> dict[int, LineFigures]:
+    """Of the whole quarter-hours of each stream."""
     starts, ends = span.slots(until_ms)
     if not len(starts):
         return {}
-    begin_ms = span.started_ms // QUARTER_HOUR_MS * QUARTER_HOUR_MS
-    found = quarters.read_streams(station_id, rules.name, begin_ms, int(ends[-1]))
-    return {stream_id: by_quarters.sums(one, starts, ends) for stream_id, one in found.items()}
+    found = quarters.read_streams(station_id, rules.name, int(starts[0]), int(ends[-1]))
+    length_ms = int((ends - starts).sum())
+    return {
+        number: _summed(stored.only(stored.within(starts, ends)), length_ms, is_over=span.ended_ms <= until_ms)
+        for number, stored in found.items()
+    }
+
+
+def _summed(stored: Quarters, length_ms: int, *, is_over: bool) -> LineFigures:
+    return _line_figures(
+        listening_ms=int(stored["listening_ms"].sum()),
+        length_ms=length_ms,
+        begun=int(stored["begun"].sum()),
+        covered_ms=int(stored["covered_ms"].sum()),
+        peak=int(stored["peak"].max(initial=0)),
+        settled=is_over and bool(stored["settled"].all()),
+    )
+
+
+def _line_figures(
+    *, listening_ms: int, length_ms: int, begun: int, covered_ms: int, peak: int, settled: bool
+) -> LineFigures:
+    known = covered_ms > 0 or listening_ms > 0
+    return LineFigures(
+        listening_hours=hours(listening_ms) if known else None,
+        average=average(listening_ms, length_ms) if known else None,
+        peak=peak if known else None,
+        started_sessions=begun if known else None,
+        coverage=share(covered_ms, length_ms),
+        settled=settled,
+    )
 
 
 def _program_titles(station_id: int, span: Span) -> dict[int, str]:
@@ -243,15 +275,11 @@ def _program_titles(station_id: int, span: Span) -> dict[int, str]:
     return dict(newest_last.iterator())
 
 
-def _lines(titles: Mapping[int, str], made: Mapping[str, dict[int, Amounts]]) -> list[ReportLine]:
+def _lines(titles: Mapping[int, str], made: Mapping[str, Mapping[int, LineFigures]]) -> list[ReportLine]:
     """Those of the period itself, most listening first."""
     found = []
-    for number, amounts in made["now"].items():
-        now = LineFigures.of(amounts)
-        before, year_before = (
-            LineFigures.of(made[name][number]) if number in made.get(name, {}) else None
-            for name in ("before", "year_before")
-        )
+    for number, now in made["now"].items():
+        before, year_before = (made.get(name, {}).get(number) for name in ("before", "year_before"))
         found.append(
             ReportLine(
                 id=number,

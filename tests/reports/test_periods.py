@@ -11,6 +11,8 @@ import pytest
 
 from aircox_listen_stats import conf
 from aircox_listen_stats.fields import from_ms, to_ms
+from aircox_listen_stats.models import Cume, Stream
+from aircox_listen_stats.pipeline import quarters
 from aircox_listen_stats.reports import spans
 from aircox_listen_stats.reports.periods import PeriodReport, Scope, ScopeKind, period_figures
 from aircox_listen_stats.reports.spans import Span
@@ -192,6 +194,47 @@ def test_a_program_is_its_airtime(crowd: Crowd, seed: int) -> None:
     assert_agrees(diffusion, crowd.seconds().figures(airtime[2:3]), *names, "cume", "reach")
 
 
+def test_an_estimate_of_a_week_bears_its_bounds(crowd: Crowd) -> None:
+    crowd.come(70, 60)
+    crowd.observe()
+    crowd.compute()
+    week = spans.of_days(dt.date(2026, 10, 19), dt.date(2026, 10, 25), conf.get())
+    days = report(week)["cume"]
+    assert (days.value, days.upper) == (None, None), "five days of keys that cannot be compared"
+    saturday = report(spans.of_days(DAY, DAY, conf.get()))["cume"].value
+    assert days.lower >= saturday
+    Cume.objects.create(
+        station_id=1, scope="station", scope_id=1, kind="week", started=from_ms(week.started_ms), rule_set="triton",
+        count=5000, lower=4850, upper=5150, settled=True,
+    )  # fmt: skip
+    found = report(week)
+    cume, tsl, seconds = found["cume"], found["tsl_seconds"], found["tlh"].value * 3600
+    assert (cume.value, cume.lower, cume.upper, cume.confidence) == (5000, 4850, 5150, 0.95)
+    assert (cume.stands_on, cume.settled) == ("sketch", True)
+    assert (tsl.value, tsl.lower, tsl.upper) == pytest.approx((seconds / 5000, seconds / 5150, seconds / 4850))
+
+
+def test_a_stream_is_heard_later_than_the_studio_speaks(crowd: Crowd) -> None:
+    crowd.come(71, 80)
+    crowd.observe()
+    Stream.objects.update(delay_ms=60_000)
+    crowd.compute()
+    truth = crowd.seconds().figures([(20_060, 50_060)])
+    found = report(spans.between(at(20_000), at(50_000), conf.get()))
+    assert_agrees(found, truth, "tlh", "active_sessions", "started_sessions", "peak", "cume", "person_hours")
+
+
+def test_a_day_of_23_hours(crowd: Crowd) -> None:
+    span = spans.of_days(dt.date(2026, 3, 28), dt.date(2026, 3, 28), conf.get())
+    begin = round((from_ms(span.started_ms) - at(0)).total_seconds())
+    crowd.hear(0, 1, (begin - 900, begin + 24 * 3600))
+    crowd.observe(begin - 900, begin + 24 * 3600)
+    quarters.refresh(1, span.started_ms, span.ended_ms, now_ms=to_ms(NOW), rule_sets=("triton",))
+    found = report(span)
+    assert (found["tlh"].value, found["aas"].value, found["active_sessions"].value) == (23, 1, 1)
+    assert found["started_sessions"].value == 0
+
+
 def test_performances_are_counted_for_every_portion(crowd: Crowd) -> None:
     crowd.come(60, 100)
     crowd.observe()
@@ -205,6 +248,9 @@ def test_performances_are_counted_for_every_portion(crowd: Crowd) -> None:
     found = report(span)
     assert found["performances"].value == heads.sum()
     assert found["ath"].value == pytest.approx(hours.sum())
+    parts = [report(span.within(part)) for part in range(6)]
+    assert sum(one["performances"].value or 0 for one in parts) == heads.sum()
+    assert sum(one["ath"].value or 0 for one in parts) == pytest.approx(hours.sum())
     track = report(span, Scope(kind=ScopeKind.TRACK, id=0, station_id=1))
     assert track["performances"].value == heads[0] + heads[2]
     assert report(span, Scope(kind=ScopeKind.PROGRAM, id=7, station_id=1))["performances"].value == heads[:2].sum()
