@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
+
+settings.AIRCOX_LISTEN_STATS = {**settings.AIRCOX_LISTEN_STATS, "LETTERS": {"site": "https://radio.example"}}
 
 STRICT_POLICY = b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; form-action 'self'"
 
