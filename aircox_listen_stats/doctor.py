@@ -380,15 +380,21 @@ def _letters(settings: conf.Settings, now_ms: int) -> Findings:
     counts = dict(Letter.objects.order_by().values_list("state").annotate(Count("pk")))
     late = Letter.objects.filter(state=Letter.State.WAITING, queued__lt=from_ms(now_ms - LATE_LETTER_MS)).count()
     error = Letter.objects.exclude(error="").order_by("-changed", "-pk").values_list("error", flat=True).first()
-    for state, text in ((Letter.State.DEAD, "were given up"), (Letter.State.DOUBTFUL, "perhaps arrived")):
-        if counts.get(state):
-            yield Finding(
-                grade=Grade.ERROR if state == Letter.State.DEAD else Grade.NOTE,
-                subject="letters",
-                text=f"{counts[state]} {text}; the last trouble: {error or 'none'}.",
-                mend="Mend the mail settings (try ./manage.py sendtestemail), then run "
-                "./manage.py listen_stats_letters --retry.",
-            )
+    if counts.get(Letter.State.DEAD):
+        yield Finding(
+            grade=Grade.ERROR,
+            subject="letters",
+            text=f"{counts[Letter.State.DEAD]} were given up; the last trouble: {error or 'none'}.",
+            mend="Mend the mail settings (try ./manage.py sendtestemail), then run "
+            "./manage.py listen_stats_letters --retry.",
+        )
+    if counts.get(Letter.State.DOUBTFUL):
+        yield Finding(
+            grade=Grade.NOTE,
+            subject="letters",
+            text=f"{counts[Letter.State.DOUBTFUL]} perhaps arrived: the line to the mail server broke meanwhile.",
+            mend="Where a producer misses one: ./manage.py listen_stats_letters --retry-doubtful.",
+        )
     if late:
         yield Finding(
             grade=Grade.WARNING,

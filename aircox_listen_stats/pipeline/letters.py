@@ -139,9 +139,12 @@ def is_due(*, now_ms: int) -> bool:
     return conf.get().letters.enabled and _due(now_ms).exists()
 
 
-def retry(*, now_ms: int) -> int:
-    """How many letters that were given up, or perhaps sent, are tried again: for whoever knows that they may be."""
-    again = Letter.objects.filter(state__in=(State.DEAD, State.DOUBTFUL))
+def retry(*, now_ms: int, doubtful: bool = False) -> int:
+    """How many letters that were given up are tried again; with ``doubtful`` those that perhaps arrived.
+
+    These may then arrive twice: it is for whoever has asked their readers.
+    """
+    again = Letter.objects.filter(state=State.DOUBTFUL if doubtful else State.DEAD)
     return again.update(state=State.WAITING, due=from_ms(now_ms), changed=from_ms(now_ms), tries=0, error="")
 
 
@@ -156,7 +159,8 @@ def _due(now_ms: int) -> QuerySet[Letter]:
 
 def _find_lost(now_ms: int) -> None:
     lost = Letter.objects.filter(state=State.SENDING, changed__lt=from_ms(now_ms - LOST_MS))
-    lost.update(state=State.DOUBTFUL, changed=from_ms(now_ms), error="interrupted")
+    if lost.exists():  # SQLite has one writer: it is asked for when there is something to write
+        lost.update(state=State.DOUBTFUL, changed=from_ms(now_ms), error="interrupted")
 
 
 def _new(settings: Settings, now_ms: int) -> Iterator[Letter]:
@@ -179,7 +183,9 @@ def _new(settings: Settings, now_ms: int) -> Iterator[Letter]:
         )
         .order_by("ended", "pk")
     )
-    known = set(Letter.objects.filter(key__in={one.key for one in settled}).values_list("user_id", "station_id", "key"))
+    # A letter is queued after its diffusion has ended.
+    recent = Letter.objects.filter(queued__gt=from_ms(since_ms - LONGEST_DIFFUSION_MS))
+    known = set(recent.values_list("user_id", "station_id", "key"))
     now = from_ms(now_ms)
     for airing in settled:
         for one in wanted[airing.program_id or 0]:

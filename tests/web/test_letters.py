@@ -285,6 +285,9 @@ def test_a_line_that_breaks_while_it_is_handed_over_sends_none_again(station, ad
     assert post() == Sent(doubtful=1)
     assert post(NOW + DAY) == Sent()
     assert Letter.objects.get().error == type(error).__name__
+    assert letters.retry(now_ms=to_ms(NOW + DAY)) == 0
+    assert letters.retry(now_ms=to_ms(NOW + DAY), doubtful=True) == 1  # who says so knows better
+    assert post(NOW + DAY).sent == 1
 
 
 def test_a_letter_in_the_hands_of_a_killed_process_is_not_sent_again(station, ada):
@@ -643,6 +646,8 @@ def test_status_and_doctor_tell_of_them(admin_client, station, ada):
     Letter.objects.update(state=State.WAITING, queued=NOW - 2 * HOUR)
     (found,) = doctor._letters(conf.get(), to_ms(NOW))
     assert found.grade == doctor.Grade.WARNING
+    Letter.objects.update(state=State.DOUBTFUL)
+    assert [one.grade for one in doctor._letters(conf.get(), to_ms(NOW))] == [doctor.Grade.NOTE, doctor.Grade.WELL]
 
 
 def test_a_sender_that_nobody_chose_is_warned_of(settings):

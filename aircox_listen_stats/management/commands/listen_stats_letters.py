@@ -22,8 +22,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="print the letters that are due, send none")
+        parser.add_argument("--retry", action="store_true", help="try those again that were given up")
         parser.add_argument(
-            "--retry", action="store_true", help="try those again that were given up, and those that perhaps arrived"
+            "--retry-doubtful", action="store_true", help="and those that perhaps arrived: they may arrive twice"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -34,8 +35,10 @@ class Command(BaseCommand):
         if options["dry_run"]:
             self._show()
             return
-        if options["retry"]:
-            self._say(f"{letters.retry(now_ms=_words.now_ms())} are tried again.", options)
+        for doubtful, option in ((False, "retry"), (True, "retry_doubtful")):
+            if options[option]:
+                again = letters.retry(now_ms=_words.now_ms(), doubtful=doubtful)
+                self._say(f"{again} are tried again.", options)
         queued = letters.queue(now_ms=_words.now_ms())
         sent = letters.send_due(clock=_words.now_ms, most=letters.MOST_WAITING)
         self._say(
