@@ -30,7 +30,7 @@ SHARP = 2
 SMOOTH = 2
 """Drawn so many times larger still and then made smaller: Pillow's own lines have steps."""
 
-GUTTER, HEADROOM, FOOTROOM = 40, 10, 24
+GUTTER, HEADROOM, FOOTROOM = 46, 10, 26
 """Pixels of the letter left of the drawing, above and under it."""
 
 FONT_SIZE = 13
