@@ -145,11 +145,12 @@ class PeriodReport:
         return falls_short(self.coverage)
 
     def hiding_below(self, minimum: int) -> PeriodReport:
-        """The same with counts from 1 to ``minimum - 1`` hidden, and with the instant of a peak that is."""
-        shown = tuple(one.hiding_below(minimum) for one in self.figures)
-        if is_hidden(self["peak"].value, minimum):  # type: ignore[arg-type]
-            shown = tuple(replace(one, value=None) if one.name == "peak_at" else one for one in shown)
-        return replace(self, figures=shown)
+        """The same with counts from 1 to ``minimum - 1`` hidden, and with what would tell of such a one."""
+        shown = {one.name: one.hiding_below(minimum) for one in self.figures}
+        for name, told_by in TELL_OF.items():
+            if shown[name] != self[name]:
+                shown[told_by] = replace(shown[told_by], value=None, lower=None, upper=None)
+        return replace(self, figures=tuple(shown.values()))
 
 
 UNITS: Mapping[str, Unit] = {
@@ -175,6 +176,9 @@ UNITS: Mapping[str, Unit] = {
     "ath": Unit.HOURS,
 }
 """The figures of a report in their order, with their units."""
+
+TELL_OF: Mapping[str, str] = {"peak": "peak_at", "active_sessions": "atsl_seconds", "cume": "tsl_seconds"}
+"""What says where a hidden count is to be found, or gives it by a division."""
 
 MEANS = frozenset({"aas", "aqh", "aqh_in_one_piece"})
 """Averages of heads: no count that could point at somebody."""

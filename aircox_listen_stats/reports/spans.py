@@ -121,12 +121,12 @@ class Span:
         """
         if self.first is None or self.last is None:
             started, ended = (at - YEAR_OF_WEEKS for at in (self.started, self.ended))
-            if self.ended - self.started > YEAR_OF_WEEKS:
+            if self.ended - self.started >= YEAR_OF_WEEKS:
                 return None
             return replace(self, started_ms=to_ms(started), ended_ms=to_ms(ended))
         if self.kind is Kind.MONTH:
             return self._month(self.first.year - 1, self.first.month)
-        if self.last - self.first >= YEAR_OF_WEEKS:
+        if self.last - self.first + ONE_DAY >= YEAR_OF_WEEKS:
             return None
         return self._on(self.first - YEAR_OF_WEEKS, self.last - YEAR_OF_WEEKS)
 

@@ -44,9 +44,9 @@ def assert_agrees(found: PeriodReport, truth: dict[str, float], *names: str) -> 
         assert value == (truth[name] if name in EXACT else pytest.approx(truth[name], rel=1e-9)), name
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_a_broadcast_day_of_25_hours_is_what_every_second_says(crowd: Crowd, seed: int) -> None:
-    crowd.come(seed, 120)
+    crowd.come(seed, 90)
     crowd.observe()
     crowd.compute()
     span = spans.of_days(DAY, DAY, conf.get())
@@ -60,7 +60,7 @@ def test_a_broadcast_day_of_25_hours_is_what_every_second_says(crowd: Crowd, see
         assert_agrees(report(span, one), crowd.seconds(place).figures(windows(span)))
 
 
-@pytest.mark.parametrize("seed", range(4, 12))
+@pytest.mark.parametrize("seed", range(4, 8))
 def test_any_two_instants_are_exact_also_where_they_cut_quarter_hours(crowd: Crowd, seed: int) -> None:
     chance = random.Random(seed)
     crowd.come(seed, 100)
@@ -78,7 +78,7 @@ def test_any_two_instants_are_exact_also_where_they_cut_quarter_hours(crowd: Cro
 
 @pytest.mark.parametrize("daypart", range(6))
 def test_a_daypart_of_several_days_counts_nobody_twice(crowd: Crowd, daypart: int) -> None:
-    crowd.come(20 + daypart, 150)
+    crowd.come(20 + daypart, 80)
     crowd.hear(0, 99, (18_000, 18_000 + 150_000))  # through every daypart of two days
     crowd.observe()
     crowd.compute()
@@ -169,9 +169,9 @@ def test_a_period_that_runs_ends_with_its_last_quarter_hour(crowd: Crowd) -> Non
     assert found.until == at(39_600)
 
 
-@pytest.mark.parametrize("seed", [50, 51, 52])
+@pytest.mark.parametrize("seed", [50, 51])
 def test_a_program_is_its_airtime(crowd: Crowd, seed: int) -> None:
-    crowd.come(seed, 150)
+    crowd.come(seed, 90)
     crowd.observe()
     airtime = [(20_000, 25_400), (30_000, 33_000), (100_000, 104_000), (190_000, 193_600)]
     for number, (start, end) in enumerate(airtime):
@@ -260,7 +260,7 @@ def test_performances_are_counted_for_every_portion(crowd: Crowd) -> None:
 
 def test_the_number_of_queries_is_the_same_for_any_audience(crowd: Crowd, django_assert_max_num_queries: Any) -> None:
     crowd.observe()
-    for number in (10, 200):
+    for number in (10, 100):
         crowd.come(number, number)
         crowd.compute()
         for span in (
