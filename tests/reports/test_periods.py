@@ -76,6 +76,25 @@ def test_any_two_instants_are_exact_also_where_they_cut_quarter_hours(crowd: Cro
     assert found["active_sessions"].value == truth["active_sessions"]
 
 
+def test_the_oracle_hour(crowd: Crowd) -> None:
+    """Oracle 1 of the definitions: nine sessions of six listeners, each line its own session."""
+    ten = 36_000
+    told = [(1, -600, 1200), (2, 0, 299), (3, 600, 960), (3, 2400, 2445), (4, 1800, 5400), (5, 840, 1140),
+            (5, 1500, 1800), (6, 2700, 2880), (6, 3000, 3180)]  # fmt: skip
+    for listener, start, end in told:
+        crowd.hear(0, listener, (ten + start, ten + end))
+    crowd.observe()
+    crowd.compute()
+    found = report(spans.between(at(ten), at(ten + 3600), conf.get()))
+    values = {one.name: one.value for one in found.figures}
+    assert values["tlh"] == pytest.approx(4619 / 3600)
+    assert values["aas"] == pytest.approx(1.283056, abs=1e-6)
+    assert (values["active_sessions"], values["started_sessions"], values["cume"]) == (8, 7, 6)
+    assert (values["atsl_seconds"], values["tsl_seconds"]) == pytest.approx((577.375, 769.833), abs=1e-3)
+    assert (values["aqh"], values["aqh_in_one_piece"]) == (1.75, 1.5)
+    assert (values["peak"], values["peak_at"]) == (3, at(ten + 840))
+
+
 @pytest.mark.parametrize("daypart", range(6))
 def test_a_daypart_of_several_days_counts_nobody_twice(crowd: Crowd, daypart: int) -> None:
     crowd.come(20 + daypart, 80)
