@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from .. import conf
-from ..models import SourceState, Stream
+from ..models import Stream
 from ..sources import registry
 from ..sources.base import PushSource, Source
 from .inbox import HEARS_ARRIVALS
@@ -34,12 +34,12 @@ def late_ms(streams: Iterable[Stream]) -> int:
     return MS * max(seconds, default=Source.late_seconds)
 
 
-def knows_who_is_there(state: SourceState) -> bool:
-    """Does the source know of a listener before that listener leaves?"""
-    manner = _by_source(conf.get()).get(state.source)
+def knows_who_is_there(source: str, cursor: Mapping[str, Any]) -> bool:
+    """Does the source, which stands at ``cursor``, know of a listener before that listener leaves?"""
+    manner = _by_source(conf.get()).get(source)
     if manner is None or not manner.follows_open_sessions:
         return False
-    return not manner.only_told or bool(state.cursor.get(HEARS_ARRIVALS))
+    return not manner.only_told or bool(cursor.get(HEARS_ARRIVALS))
 
 
 def _by_source(settings: conf.Settings) -> dict[str, _Manner]:

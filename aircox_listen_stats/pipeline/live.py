@@ -136,7 +136,8 @@ def figures(station_id: int, *, now_ms: int) -> LiveFigures:
 
 def _may_be_known(source: str, states: Mapping[str, SourceState]) -> bool:
     """False where the source only ever tells of listeners who have left."""
-    return lateness.knows_who_is_there(states.get(source) or SourceState(source=source))
+    state = states.get(source)
+    return lateness.knows_who_is_there(source, state.cursor if state is not None else {})
 
 
 def _totals(streams: list[Stream], states: Mapping[str, SourceState]) -> dict[int, int | None]:

@@ -219,7 +219,7 @@ def test_who_stops_asking_for_segments_has_left_though_no_event_says_so(settings
     take([{**event, "path": f"/hls/hi_{n}.ts", "time_end": (NOW + n * 4 * S) / 1000} for n in range(5)], NOW + 20 * S)
     collect(NOW + 20 * S)
     assert Session.objects.get().is_open
-    assert lateness.knows_who_is_there(SourceState.objects.get(pk="events"))
+    assert lateness.knows_who_is_there("events", SourceState.objects.get(pk="events").cursor)
     collect(NOW + 40 * S)
     session = Session.objects.get()
     assert (session.is_open, to_ms(session.ended)) == (False, NOW + 20 * S)
