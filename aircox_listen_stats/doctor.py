@@ -35,7 +35,7 @@ from .models import (
     Stream,
 )
 from .onair import aircox
-from .pipeline import journal, lease, rows
+from .pipeline import journal, lease, rows, session_index
 from .pipeline.ingest import TOTALS
 from .sources import registry
 from .sources.base import PullSource, Report, Source
@@ -130,6 +130,14 @@ def _checks() -> Findings:
 
 
 def _database(now_ms: int) -> Findings:
+    for name in session_index.missing():
+        yield Finding(
+            grade=Grade.WARNING,
+            subject="database",
+            text=f"index {name} of the sessions is missing: every figure takes long. An import leaves it out while it "
+            "fills an empty table; this one was stopped.",
+            mend="Run the import again, or start listen_stats_collect: both make it.",
+        )
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint")

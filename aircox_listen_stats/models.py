@@ -187,7 +187,6 @@ class Session(models.Model):
         verbose_name = _("session")
         verbose_name_plural = _("sessions")
         indexes = [
-            models.Index(fields=["stream", "started"], name="listen_session_start"),
             models.Index(
                 fields=["stream", "ended"], name="listen_session_end", condition=Q(is_open=False, is_long=False)
             ),

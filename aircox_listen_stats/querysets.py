@@ -38,11 +38,14 @@ class SessionQuerySet(models.QuerySet):
     def touching(self, started_ms: int, ended_ms: int) -> Self:
         """Sessions whose hull meets ``[started_ms, ended_ms)``, found by index alone.
 
-        Those of at most four hours must have started after ``started_ms`` less
-        four hours; the few longer ones have an index of their own.
+        Those that are over and lasted at most four hours ended within four
+        hours of ``ended_ms``; the few longer ones and those that are open have
+        indexes of their own.
         """
-        return self.filter(started__lt=ended_ms, ended__gt=started_ms).filter(
-            Q(is_long=False, started__gte=started_ms - FOUR_HOURS_MS) | Q(is_long=True)
+        return self.filter(started__lt=ended_ms).filter(
+            Q(is_open=False, is_long=False, ended__gt=started_ms, ended__lt=ended_ms + FOUR_HOURS_MS)
+            | Q(is_long=True, ended__gt=started_ms)
+            | Q(is_open=True, is_long=False, ended__gt=started_ms)
         )
 
 

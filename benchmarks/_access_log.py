@@ -1,8 +1,9 @@
 """The access log of a busy Icecast, made by arithmetic from a seed: always the same lines.
 
-Some 50,000 lines a day, in the order of the ends as Icecast writes them. Of
-a day's listeners most are not there on another day, one in ten reconnects; a
-few lines in a hundred are no listening (polls, playlists, refusals), and a
+A hundred days, in the order of the ends as Icecast writes them: five million
+lines are a station with 50,000 a day, and half a million one with a tenth of
+its listeners. Of a day's listeners most are not there on another day, one in
+ten reconnects; a few lines in a hundred are no listening (polls, playlists, refusals), and a
 few in a thousand are what trips a parser: agents with escaped quotes, lines
 that Icecast cut, bytes that are no text.
 
@@ -21,12 +22,12 @@ from pathlib import Path
 import numpy as np
 
 MOUNTS = {"/live.mp3": "live", "/low.mp3": "low"}
-PER_DAY = 50_000
+DAYS = 100
 END_S = 1_795_305_600
 """2026-11-22 00:00 UTC: the last one has tuned in."""
 DAY_S = 86_400
-POPULATION = 400_000
-"""Different listeners of all the log."""
+POPULATION = 8
+"""So many different listeners for each line of a day."""
 ESCAPED_QUOTES, CUT, ODD_BYTES = 0.002, 0.0002, 0.0005
 """Shares of the lines that trip a parser. The first is what a station's log held."""
 NO_LISTENING = 0.04
@@ -63,12 +64,11 @@ QUOTED = 'Radio \\"Station {1}\\" App/{0}.{2} (Linux; Android {1})'
 ODD = "R\xe9cepteur \xab{1}\xbb/{0}.{2}\x01\xff"
 
 
-def write(path: Path, lines: int, *, seed: int = 3) -> int:
+def write(path: Path, lines: int, *, days: int = DAYS, seed: int = 3) -> int:
     """Writes the log and gives its bytes."""
     dice = np.random.default_rng(seed)
     agents = _agents()
-    people = _people(dice, len(agents))
-    days = max(1, round(lines / PER_DAY))
+    people = _people(dice, POPULATION * -(-lines // days), len(agents))
     left = lines
     going_on: list[tuple[int, bytes]] = []
     with path.open("wb") as log:
@@ -93,18 +93,18 @@ def _agents() -> list[str]:
     return found
 
 
-def _people(dice: np.random.Generator, agents: int) -> tuple[list[str], list[int]]:
+def _people(dice: np.random.Generator, count: int, agents: int) -> tuple[list[str], list[int]]:
     """The addresses of the population, a third of them IPv6, and each one's agent."""
-    hosts = dice.integers(0, 2 * 65536, POPULATION).tolist()
-    networks = dice.integers(0, 1 << 48, POPULATION).tolist()
-    is_new = (dice.random(POPULATION) < 1 / 3).tolist()
+    hosts = dice.integers(0, 2 * 65536, count).tolist()
+    networks = dice.integers(0, 1 << 48, count).tolist()
+    is_new = (dice.random(count) < 1 / 3).tolist()
     addresses = [
         f"2001:db8:{network >> 32:x}:{network >> 16 & 0xFFFF:x}::{network & 0xFFFF:x}"
         if new
         else f"198.{18 + (host >> 16)}.{host >> 8 & 255}.{host & 255}"
         for host, network, new in zip(hosts, networks, is_new, strict=True)
     ]
-    return addresses, dice.integers(0, agents, POPULATION).tolist()
+    return addresses, dice.integers(0, agents, count).tolist()
 
 
 def _day(
@@ -112,7 +112,7 @@ def _day(
 ) -> Iterator[tuple[int, bytes]]:
     """The lines of those who tune in on that day, each with its second."""
     addresses, agent_of = people
-    first = dice.permutation(POPULATION)[:count]
+    first = dice.permutation(len(addresses))[:count]
     again = dice.random(count) < RECONNECTS
     again[0] = False
     hours = dice.choice(24, size=count, p=BY_HOUR / BY_HOUR.sum())

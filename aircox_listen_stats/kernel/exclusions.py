@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .identity import normalise_agent, normalise_ip
+from .identity import normalise_agent, normalise_ip, packed_ip
 from .types import Address, Exclusion
 
 __all__ = ["RULE_LENGTH", "ExclusionRules"]
@@ -25,7 +25,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class ExclusionRules:
     """Networks and agent words, compiled."""
 
-    networks: tuple[tuple[Exclusion, str, Network], ...] = ()
+    networks: tuple[tuple[Exclusion, str, bytes, bytes], ...] = ()  # reason, rule, first and last address, packed
     words: tuple[tuple[Exclusion, str, str], ...] = ()  # reason, rule, the word as it is compared
 
     @classmethod
@@ -42,13 +42,13 @@ class ExclusionRules:
         Raises ValueError for what is no network, or a word without letters.
         """
         networks = [
-            (reason, f"{name} network {number}", _network(text))
+            (reason, f"{name} network {number}", network[0].packed, network[-1].packed)
             for reason, name, texts in (
                 (Exclusion.STAFF, "staff", staff_networks),
                 (Exclusion.RELAY, "relay", relay_networks),
                 (Exclusion.RELAY, "stream's relay", stream_relays),
             )
-            for number, text in enumerate(texts, start=1)
+            for number, network in enumerate(map(_network, texts), start=1)
         ]
         words = [(Exclusion.MONITOR, f"agent {word.strip()}"[:RULE_LENGTH], _word(word)) for word in monitor_agents]
         return cls(networks=tuple(networks), words=tuple(words))
@@ -61,18 +61,22 @@ class ExclusionRules:
         spell the rest differently.
         """
         if self.networks:
-            try:
-                ip = ipaddress.ip_address(normalise_ip(address.ip))
-            except ValueError:
-                pass  # no address, so in no network
-            else:
-                for reason, rule, network in self.networks:
-                    if ip in network:
-                        return reason, rule
+            reason, rule = self.label_ip(normalise_ip(address.ip))
+            if reason:
+                return reason, rule
         if self.words:
             agent = normalise_agent(address.agent).lower()
             for reason, rule, word in self.words:
                 if word in agent:
+                    return reason, rule
+        return Exclusion.NONE, ""
+
+    def label_ip(self, ip: str) -> tuple[Exclusion, str]:
+        """What :meth:`label` says of a normalised address by the networks alone."""
+        packed = packed_ip(ip)
+        if packed is not None:  # else no address, so in no network
+            for reason, rule, first, last in self.networks:
+                if first <= packed <= last and len(packed) == len(first):
                     return reason, rule
         return Exclusion.NONE, ""
 

@@ -25,6 +25,7 @@ __all__ = [
     "name_of",
     "normalise_agent",
     "normalise_ip",
+    "packed_ip",
 ]
 
 KEY_BITS = 63
@@ -60,6 +61,8 @@ def normalise_ip(ip: str) -> str:
     What is no address comes back trimmed and in lower case: a strange source
     must not lose a listener.
     """
+    if is_canonical_ip(ip):
+        return ip
     text = ip.strip().lower().removeprefix("[").removesuffix("]").partition("%")[0]
     if is_canonical_ip(text):
         return text
@@ -81,6 +84,14 @@ def is_canonical_ip(text: str) -> bool:
         return "." not in text and socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, text)) == text
     except (OSError, ValueError):
         return False
+
+
+def packed_ip(ip: str) -> bytes | None:
+    """The four or sixteen bytes of a normalised address, in network order; None of what is no address."""
+    try:
+        return socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip)
+    except (OSError, ValueError):
+        return None
 
 
 def listener_key(address: Address, secret: bytes) -> int:

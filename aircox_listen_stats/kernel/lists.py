@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .identity import normalise_ip
+from .identity import normalise_ip, packed_ip
 
 __all__ = ["AgentList", "CloudNetworks", "networks_of", "parse_agents"]
 
@@ -81,15 +81,14 @@ class CloudNetworks:
 
     def provider(self, ip: str) -> str:
         """Whose cloud the address is in; '' where it is in none, or is no address."""
-        try:
-            address = ipaddress.ip_address(normalise_ip(ip))
-        except ValueError:
+        packed = packed_ip(normalise_ip(ip))
+        if packed is None:
             return ""
-        number = int(address)
-        at = bisect_right(self._starts[address.version], number) - 1
+        version, number = 4 if len(packed) == 4 else 6, int.from_bytes(packed, "big")
+        at = bisect_right(self._starts[version], number) - 1
         if at < 0:
             return ""
-        _, end, provider = self._ranges[address.version][at]
+        _, end, provider = self._ranges[version][at]
         return provider if number <= end else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sqlite3
 import struct
@@ -200,9 +201,7 @@ def _copied(
     for name, column in zip(COLUMNS, numbers, strict=False):
         heads[f"{name}_length"] = heads.dtype[name].itemsize
         heads[name] = column
-    tails = [
-        _truth(False) + _truth(long) + b"".join(map(_text, (*one, source))) for one in labels for long in (False, True)
-    ]
+    tails = [_tail((*one, source), is_long=long) for one in labels for long in (False, True)]
     middles = [_NULL] * len(heads)
     for row, text in parts.items():
         middles[row] = _json(text)
@@ -212,6 +211,12 @@ def _copied(
         some = slice(first, first + ROWS_AT_ONCE)
         ends = [tails[number] for number in kind[some].tolist()]
         yield b"".join(itertools.chain.from_iterable(zip(bodies[some].tolist(), middles[some], ends, strict=True)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _tail(texts: tuple[str, ...], *, is_long: bool) -> bytes:
+    """The truths and the texts of a row. Batch after batch has the same few."""
+    return _truth(False) + _truth(is_long) + b"".join(map(_text, texts))
 
 
 def _truth(value: bool) -> bytes:
@@ -225,4 +230,4 @@ def _text(value: str) -> bytes:
 
 def _json(parts: str) -> bytes:
     encoded = _JSONB_VERSION + parts.encode()
-    return struct.pack("!i", len(encoded)) + encoded
+    return len(encoded).to_bytes(4, "big") + encoded

@@ -38,6 +38,7 @@ from . import (
     quarters,
     retention,
     rollup,
+    session_index,
     shares,
     stream_events,
     streams,
@@ -240,6 +241,7 @@ class Collector:
 
     def _keep_house(self, now_ms: int) -> None:
         if self._due.is_due("prune", DAY_MS, now_ms):
+            self._guard("session index", session_index.make_missing)
             self._guard("retention", lambda: retention.prune(now_ms=now_ms))
         if self._due.is_due("close cumes", DAYS_AGAIN_EVERY_MS, now_ms):
             self._guard(

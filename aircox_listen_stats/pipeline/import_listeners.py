@@ -50,9 +50,10 @@ class Listeners:
         if is_afresh:
             for told in (*self._ips.values(), self._agents):
                 told.forget()
-        keys = [self._key(b"ip", normalise_ip(one)) for one in ips]
+        names = [normalise_ip(one) for one in ips]
+        keys = [self._key(b"ip", one) for one in names]
         for alike, told in self._ips.items():
-            told.take(keys, [recognise.of_ip(one, alike) for one in ips])
+            told.take(keys, recognise.of_ips(names, alike))
         self._agents.take(
             [self._key(b"agent", normalise_agent(one)) for one in agents], [recognise.of_agent(one) for one in agents]
         )

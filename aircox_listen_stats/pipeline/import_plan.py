@@ -40,6 +40,7 @@ class Log(Protocol):
     """A log that can be read from any offset, any number of times."""
 
     label: str
+    size: int  # bytes on disk
 
     def first_line(self) -> bytes: ...
     def first_ms(self) -> int: ...

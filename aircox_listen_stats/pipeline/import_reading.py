@@ -9,7 +9,6 @@ any more. The database is not asked here, so that a thread of its own can read.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -293,7 +292,7 @@ class Reading:
             started_ms=started_ms,
             ended_ms=ended_ms,
             played_ms=sessions.played_ms[chosen],
-            parts=dict(_parts(sessions, chosen)),
+            parts=_parts(sessions, chosen),
             label=label,
             labels=labels,
             way=self._way,
@@ -311,15 +310,17 @@ def _taken(complete: dict[str, tuple[_Columns, Ints]], until_ms: int) -> dict[st
     return taken
 
 
-def _parts(sessions: sessionize.SessionColumns, chosen: Ints) -> Iterator[tuple[int, str]]:
-    """Of the chosen sessions those that are not in one piece, by their place among the chosen, with their parts."""
+def _parts(sessions: sessionize.SessionColumns, chosen: Ints) -> dict[int, str]:
+    """Of the chosen sessions those that are not in one piece, by their place among the chosen: their parts as JSON."""
     first, behind = sessions.first_part[:-1][chosen], sessions.first_part[1:][chosen]
-    places = np.flatnonzero(behind - first > 1)
-    counts = (behind - first)[places]
-    at = ranges(first[places], counts)
-    begin_ms = np.repeat(sessions.started_ms[chosen[places]], counts)
-    spans = np.column_stack((sessions.part_started_ms[at] - begin_ms, sessions.part_ended_ms[at] - begin_ms)).tolist()
-    stop = 0
-    for place, count in zip(places.tolist(), counts.tolist(), strict=True):
-        start, stop = stop, stop + count
-        yield place, json.dumps(spans[start:stop])
+    several = behind - first
+    found: dict[int, str] = {}
+    for count in np.unique(several[several > 1]).tolist():
+        places = np.flatnonzero(several == count)
+        at = ranges(first[places], several[places])
+        begin_ms = np.repeat(sessions.started_ms[chosen[places]], count)
+        spans = np.column_stack((sessions.part_started_ms[at] - begin_ms, sessions.part_ended_ms[at] - begin_ms))
+        line = f"[{', '.join(['[%d, %d]'] * count)}]\n"
+        texts = line * len(places) % tuple(spans.ravel().tolist())
+        found.update(zip(places.tolist(), texts.splitlines(), strict=True))
+    return found

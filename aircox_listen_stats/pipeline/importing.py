@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import secrets as entropy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from django.db import connection, transaction
@@ -22,7 +23,7 @@ from ..kernel.arrays import Ints
 from ..kernel.types import Why
 from ..models import Connection, Session, StaleWindow, Stream
 from ..sources.ahead import ahead
-from . import bulk, import_reading, rows
+from . import bulk, import_reading, rows, session_index
 from .coverage import extend_coverage
 from .import_ledger import Job, groups
 from .import_plan import Imported, ImportRefused, Log, Plan, Progress
@@ -37,7 +38,8 @@ MS = 1000
 STEPS_AHEAD = 3
 """So many steps are ready before they can be stored: some 20 MB."""
 
-FLUSH_SECONDS = 0.1
+FLUSH_SECONDS = {"sqlite": 0.1}
+MOST_FLUSH_SECONDS = 0.4
 """So long a transaction should take, for which reports wait, and on SQLite aircox's Monitor too. Where one takes
 longer, the next steps are smaller."""
 
@@ -99,6 +101,7 @@ class _Run:
         self.now_ms = now_ms
         self.secret, self.written_ms = self._begin()
         self.replaced_ms = 0
+        self.is_alone = False  # nobody else has told of any listening
 
     def _begin(self) -> tuple[bytes, int]:
         """The run's secret and how far it came: those of the run that was interrupted, or new ones."""
@@ -128,11 +131,29 @@ class _Run:
             way=bulk.way(),
             progress=progress,
         )
-        with ahead(reading.steps(), STEPS_AHEAD) as steps:
+        with self._without_index(), ahead(reading.steps(), STEPS_AHEAD) as steps:
             for step in steps:
                 if not self.plan.dry_run:
                     seconds = self._store(step)
                     reading.flush_rows = _next_rows(reading.flush_rows, step.connections, seconds)
+
+    @contextmanager
+    def _without_index(self) -> Iterator[None]:
+        """Where that is worth it, the index of the sessions is made when they are all there."""
+        if self.plan.dry_run:
+            yield
+            return
+        to_read = sum(job.log.size - job.offset for job in self.jobs)
+        self.is_alone = not self.plan.replace and session_index.put_off(
+            to_read_bytes=to_read, source=self.plan.source, now_ms=self.now_ms
+        )
+        if not self.is_alone:
+            session_index.make_missing()  # an import that was killed may have left it out
+        try:
+            yield
+        finally:
+            if self.is_alone:
+                session_index.make_missing()
 
     def _store(self, step: Step) -> float:
         """Stores the step in one transaction; its seconds."""
@@ -152,7 +173,7 @@ class _Run:
         hulls = [(batch.started_ms, batch.ended_ms)]
         if self.plan.replace:
             hulls.append(self._replace(stream, step))
-        else:
+        elif not self.is_alone:
             self._refuse_overlap(stream, batch.ended_ms)
         batch.rows.insert()
         started_ms, ended_ms = (np.concatenate(column) for column in zip(*hulls, strict=True))
@@ -231,5 +252,6 @@ def _next_rows(rows_now: int, stored: int, seconds: float) -> int:
     most = import_reading.FLUSH_ROWS
     if stored < rows_now // 2:
         return rows_now
-    possible = int(stored * FLUSH_SECONDS / max(seconds, FLUSH_SECONDS / SMALLEST_FLUSH))
+    allowed = FLUSH_SECONDS.get(connection.vendor, MOST_FLUSH_SECONDS)
+    possible = int(stored * allowed / max(seconds, allowed / SMALLEST_FLUSH))
     return max(1, most // SMALLEST_FLUSH, min(most, possible))

@@ -196,7 +196,7 @@ def _slices(ruling: Ruling) -> Iterator[QuerySet[Session]]:
             continue
         last_ms = to_ms(bounds["last"])
         for day_ms in range(to_ms(bounds["first"]), last_ms + 1, DAY_MS):
-            yield some.filter(started__gte=from_ms(day_ms), started__lt=from_ms(day_ms + DAY_MS))
+            yield some.touching(day_ms, day_ms + DAY_MS).filter(started__gte=from_ms(day_ms))
 
 
 def _wanted(ruling: Ruling) -> QuerySet[Session]:

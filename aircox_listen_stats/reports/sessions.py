@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from django.db import connection
 
-from ..models import Session
+from ..models import LONG_SESSION_MS, Session
 
 AT_ONCE_MS = 3600 * 1000
 """Sessions that ended within an hour are held together."""
@@ -49,11 +49,14 @@ def each_ended(stream_ids: Sequence[int], started_ms: int, ended_ms: int) -> Ite
 def begun(stream_ids: Sequence[int], started_ms: int, ended_ms: int) -> list[HeardSession]:
     """The sessions that began in ``[started_ms, ended_ms)``, in that order, open ones up to their last sighting."""
     marks = ",".join(["%s"] * len(stream_ids))
-    sql = (
+    select = (
         f"SELECT {_COLUMNS} FROM {Session._meta.db_table} WHERE stream_id IN ({marks}) AND exclusion = ''"
-        " AND started >= %s AND started < %s ORDER BY started, id"
+        " AND started >= %s AND started < %s AND ended >= %s AND "
     )
-    return list(_read(sql, [*stream_ids, started_ms, ended_ms]))
+    kinds = ("NOT is_open AND NOT is_long AND ended < %s", "is_long", "is_open AND NOT is_long")
+    asked = [*stream_ids, started_ms, ended_ms, started_ms]
+    sql = " UNION ALL ".join(select + kind for kind in kinds)
+    return list(_read(f"{sql} ORDER BY started, id", [*asked, ended_ms + LONG_SESSION_MS, *asked, *asked]))
 
 
 def _read(sql: str, values: Sequence[int]) -> Iterator[HeardSession]:

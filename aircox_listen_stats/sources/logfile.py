@@ -6,7 +6,9 @@ import contextlib
 import multiprocessing
 import signal
 import zlib
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
@@ -26,6 +28,9 @@ BLOCK_BYTES = 2 * 1024 * 1024
 
 OWN_PROCESS_BYTES = 32 * 1024 * 1024
 """Of a log with more than this to read, a process of its own reads: starting one takes as long as 20 MB."""
+
+SCANNING = 2
+"""Threads that look for long lines: the sweeps need no lock of Python's."""
 
 BLOCKS_AHEAD = 32
 """So many blocks a reading process may be ahead of who stores them: some 20 MB of columns."""
@@ -55,10 +60,14 @@ class BlockLog(LogFile):
     def long_columns(self, streams: Mapping[str, str], *, offset: int = 0, seconds: int) -> Iterator[LogColumns]:
         """Only the lines whose last field is ``seconds`` or more, and a few others. The offsets are none."""
         reader = BlockReader(streams)
-        with self._open() as log:
+        with self._open() as log, ThreadPoolExecutor(SCANNING) as scanning:
             log.seek(offset)
+            asked: deque[Future[bytes]] = deque()
             for block, _ in _blocks(log, 0):
-                found = _long_lines(block, seconds)
+                asked.append(scanning.submit(_long_lines, block, seconds))
+                if len(asked) > SCANNING and (found := asked.popleft().result()):
+                    yield reader.read(found, 0)
+            for found in (one.result() for one in asked):
                 if found:
                     yield reader.read(found, 0)
 
@@ -96,9 +105,10 @@ def _blocks(log: IO[bytes], offset: int) -> Iterator[tuple[bytes, int]]:
     """Blocks of whole lines, each with the offset behind it; an empty one where a last line has no newline."""
     rest = b""
     while read := log.read(BLOCK_BYTES):
-        block, newline, rest = (rest + read).rpartition(b"\n")
-        offset += len(block) + len(newline)
-        block += newline
+        end = read.rfind(b"\n") + 1
+        block = b"".join((rest, memoryview(read)[:end])) if end else b""
+        rest = read[end:] if end else rest + read
+        offset += len(block)
         if len(rest) > MAX_LINE_BYTES:  # refused as too long; what follows it on the line is refused too
             offset += len(rest)
             block += rest + b"\n"
@@ -113,18 +123,19 @@ def _long_lines(block: bytes, seconds: int) -> bytes:
     """The lines that end with so many seconds, or more, and those of which that is not sure."""
     view = np.frombuffer(block, dtype=np.uint8)
     last = np.flatnonzero(view == _NEWLINE)
-    first = np.concatenate(([0], last[:-1] + 1))
-    end = last - (view[np.maximum(last - 1, 0)] == _RETURN)
     places = len(str(seconds))
-    is_number = end - first > places
-    value = np.zeros(len(last), dtype=np.int64)
+    # Nearly every line has fewer digits at its end: it is looked at twice and left.
+    behind = view[np.maximum(last - 1, 0)]
+    is_unsure = (behind == _RETURN) | (behind == _NUL)
+    lines = np.flatnonzero((view[np.maximum(last - places, 0)] - np.uint8(_ZERO) < 10) | is_unsure)
+    first, last, is_unsure = np.concatenate(([0], last[:-1] + 1))[lines], last[lines], is_unsure[lines]
+    is_number = last - first > places
+    value = np.zeros(len(lines), dtype=np.int64)
     for place in range(places, 0, -1):
-        digit = view[np.maximum(end - place, 0)] - np.uint8(_ZERO)
+        digit = view[np.maximum(last - place, 0)] - np.uint8(_ZERO)
         is_number &= digit < 10
         value = value * 10 + digit
-    is_longer = view[np.maximum(end - places - 1, 0)] - np.uint8(_ZERO) < 10
-    behind = view[np.maximum(end - 1, 0)]
-    is_unsure = (behind == _RETURN) | (behind == _NUL)
+    is_longer = view[np.maximum(last - places - 1, 0)] - np.uint8(_ZERO) < 10
     found = np.flatnonzero(is_number & (is_longer | (value >= seconds)) | is_unsure)
     return b"".join(block[first[row] : last[row] + 1] for row in found.tolist())
 

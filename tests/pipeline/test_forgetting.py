@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crawlerdetect import CrawlerDetect
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
@@ -98,7 +99,7 @@ def test_apps_and_crawlers_by_their_agent(db: None, agent: str, app: str, exclus
 
 def test_a_player_is_a_listener_though_a_web_site_would_call_it_a_crawler() -> None:
     for agent in ("VLC/3.0.20 LibVLC/3.0.20", "Lavf/59.27.100", "okhttp/4.9", "Wget/1.21"):
-        assert recognise._crawlers.isCrawler(agent), f"{agent} proves nothing any more"
+        assert CrawlerDetect().isCrawler(agent), f"{agent} proves nothing any more"
         assert not recognise.is_crawler(agent)
 
 

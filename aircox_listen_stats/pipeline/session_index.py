@@ -1,0 +1,87 @@
+"""The index by which sessions are found: left out for the time that an empty table is filled, and made again.
+
+Half of what PostgreSQL does for an imported session is to put it into this
+index; made from the whole table afterwards, it costs a tenth. That is done
+where nobody misses it meanwhile: nothing but this import has written sessions,
+and no collector runs. An import that is killed leaves it missing: the next
+import or the next collector makes it again, and the doctor tells.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from django.db import OperationalError, connection, transaction
+
+from ..models import Lease, Session
+from . import lease, rows
+
+__all__ = ["make_missing", "missing", "put_off"]
+
+log = logging.getLogger(__name__)
+
+NAME = "listen_session_end"
+
+WORTH_BYTES = 32 * 1024 * 1024
+"""Of a log with more than this to read the index is put off: a fifth of a million lines."""
+
+LOCK_MS = 500
+"""So long it is waited for readers of the table; then the index stays."""
+
+
+def put_off(*, to_read_bytes: int, source: str, now_ms: int) -> bool:
+    """Drops the index if that is worth it and nobody else needs it. Call it outside of any transaction."""
+    if connection.vendor != "postgresql" or connection.in_atomic_block or to_read_bytes < WORTH_BYTES:
+        return False
+    if _is_collecting(now_ms) or Session.objects.exclude(source=source).exists():
+        return False
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = {LOCK_MS}")
+            cursor.execute(f"DROP INDEX IF EXISTS {connection.ops.quote_name(NAME)}")
+    except OperationalError:
+        return False  # somebody reads: the import is slower, and that is all
+    return True
+
+
+def missing() -> list[str]:
+    """The indexes of the session table that are not there, or were not made to their end."""
+    with connection.cursor() as cursor:
+        there = connection.introspection.get_constraints(cursor, Session._meta.db_table)
+    unfinished = _unfinished()
+    return sorted(
+        one.name for one in Session._meta.indexes if one.name and (one.name not in there or one.name in unfinished)
+    )
+
+
+def make_missing() -> list[str]:
+    """Makes what is :func:`missing`, beside whoever reads and writes; what was made."""
+    names = missing()
+    # PostgreSQL does it beside others outside of transactions alone.
+    is_beside = connection.vendor == "postgresql" and not connection.in_atomic_block
+    more = {"concurrently": True} if is_beside else {}
+    unfinished = _unfinished()
+    for index in Session._meta.indexes:
+        if index.name in names:
+            with connection.schema_editor(atomic=False) as editor:
+                if index.name in unfinished:
+                    editor.remove_index(Session, index)
+                editor.add_index(Session, index, **more)
+            log.info("Index %s of the sessions was made again.", index.name)
+    return names
+
+
+def _unfinished() -> set[str]:
+    """Those that PostgreSQL does not use, since whoever made them was killed."""
+    if connection.vendor != "postgresql":
+        return set()
+    found = rows.fetch(
+        "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+        " WHERE i.indrelid = %s::regclass AND NOT i.indisvalid",
+        [rows.table(Session)],
+    )
+    return {name for (name,) in found}
+
+
+def _is_collecting(now_ms: int) -> bool:
+    return Lease.objects.filter(pk=lease.COLLECTOR, expires__gt=now_ms).exclude(holder="").exists()

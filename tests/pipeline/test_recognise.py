@@ -1,0 +1,53 @@
+"""What an agent is taken for, held against the library's own word."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from crawlerdetect import CrawlerDetect
+from crawlerdetect.providers import crawlers, exclusions
+
+from aircox_listen_stats.pipeline import recognise
+
+
+def spelled(pattern: str) -> str:
+    """The pattern's own words as an agent: what it describes is mostly itself."""
+    return re.sub(r"\\(.)", r"\1", re.sub(r"\[[^]]*\][*+?]?|\([^()]*\)\??|[\^$*+?]", "", pattern))
+
+
+AGENTS = sorted(
+    {
+        *(form.format(spelled(one)) for one in crawlers.data for form in ("{}", "Mozilla/5.0 (compatible; {}/1.0)")),
+        *(spelled(one) for one in exclusions.data),
+        *(
+            "YandexSearch/8.0",
+            "Yandex/1.0",
+            "YANDEXBOT",
+            "Récepteur «3»/4.5\x01ÿ",
+            "Radio Station 3 App/93.1",
+            "a" * 500,
+        ),
+    }
+)
+
+
+def test_every_agent_is_the_crawler_that_the_library_takes_it_for() -> None:
+    library = CrawlerDetect()
+    players = [one for one in AGENTS if recognise.app_name(one) in {name for _, name in recognise.PLAYERS}]
+    others = [one for one in AGENTS if one not in set(players)]
+    said = {one: recognise.is_crawler(one) for one in others}
+    assert said == {one: bool(library.isCrawler(one[: recognise.LONGEST_AGENT])) for one in others}
+    assert sum(said.values()) > 2000
+    assert not any(map(recognise.is_crawler, players))
+
+
+@pytest.mark.parametrize(
+    ("ip", "country"), [("192.0.2.1", ""), ("12345", ""), ("1.2", ""), ("192.0.2.999", ""), ("", ""), ("a\0b", "")]
+)
+def test_what_is_no_address_has_no_country(ip: str, country: str, settings) -> None:
+    class AnyNumber:
+        def get(self, ip: str) -> dict[str, str]:
+            return {"country_code": "BE"}
+
+    assert recognise._country(AnyNumber(), ip) == ("BE" if ip == "192.0.2.1" else country)  # type: ignore[arg-type]
