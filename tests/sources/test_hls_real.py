@@ -177,7 +177,7 @@ def check(ear: Ear, clients: Sequence[Client], target: int) -> list[str]:
         if mean >= MEAN_SECONDS:
             problems.append(f"mean error {'with' if is_named else 'without'} ids is {mean:.2f} s")
     for one in matches:
-        if one.client.is_named and not (-0.5 < one.start_error < 0.5 and -0.5 < one.end_error < target + 0.5):
+        if one.client.is_named and not (-0.5 < one.start_error < 0.5 and -target < one.end_error < target + 0.5):
             problems.append(f"{one.client.label}: bounds are off by {one.start_error:.2f} and {one.end_error:.2f} s")
         if one.client.label.startswith("pause") and len(one.told.parts) != 2:
             problems.append(f"{one.client.label} has {len(one.told.parts)} parts, 2 true")
