@@ -194,6 +194,7 @@ def test_without_aircox_the_error_says_what_to_install(monkeypatch: pytest.Monke
         books.stations()
 
 
+@pytest.mark.slow
 def test_all_of_this_holds_in_the_other_shape() -> None:
     """The stand-in's shape is chosen once per interpreter."""
     other = "1.0" if is_shape_0_9() else "0.9"

@@ -14,6 +14,7 @@ from tests.onair.shapes import ROOT, run_in_python, run_in_shape
 CONTRACT = "tests/onair/test_contract.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "files"), [("0.9", (CONTRACT, "tests/onair/facts_of_0_9.py")), ("1.0", (CONTRACT,))])
 def test_the_contract_holds_in_shape(shape: str, files: tuple[str, ...]) -> None:
     done = run_in_shape(shape, *files)

@@ -243,6 +243,7 @@ def test_callbacks_become_sessions_and_leave_the_inbox(db: None, settings: Any) 
     one.close()
 
 
+@pytest.mark.slow
 def test_a_source_that_is_only_told_is_heard_while_it_is_told_something(db: None, settings: Any) -> None:
     settings.AIRCOX_LISTEN_STATS = {
         **SETTINGS,
