@@ -136,6 +136,10 @@ def test_on_paper_tables_stay_tables_and_the_curve_is_drawn_anew(opened, address
     assert set(rows) == {"table-row"}
     assert page.locator(".ls-scroll").first.evaluate("box => box.scrollWidth - box.clientWidth") == 0
     page.screenshot(path=shots_folder / "pages-program-print.png", full_page=True)
+    page.goto(addresses["report"])
+    expect(page.locator(".ls-period thead")).to_be_visible()
+    expect(page.locator(".ls-asking")).to_be_hidden()
+    page.screenshot(path=shots_folder / "pages-report-print.png", full_page=True)
 
 
 def test_the_keyboard_reaches_a_definition_from_the_name_of_a_figure(opened, addresses):
@@ -332,7 +336,6 @@ def _fill() -> dict[str, str]:
         "diffusion-on-air": reverse("listen_stats:diffusion", args=[on_air.pk]),
         "report": reverse("listen_stats:report"),
         "report-running": reverse("listen_stats:report") + "?period=this-month&daypart=19-24",
-        "report-day": reverse("listen_stats:report") + "?period=yesterday",
         "report-program": reverse("listen_stats:program_report", args=[12]) + "?period=last-week",
         "letters-stop": reverse("listen_stats:letters_stop", args=[stop_token(_user().pk, 12)]),
         "performances": reverse("listen_stats:performances"),
