@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,8 +22,8 @@ from .bulk import Label
 
 __all__ = ["Listeners"]
 
-LONGEST_PERIOD_MS = 32 * 86_400_000
-"""A month is shorter, whatever the clocks do."""
+INTO_THE_NEXT_MS = {"day": 36 * 3_600_000, "week": 10 * 86_400_000, "month": 45 * 86_400_000}
+"""So long after a period's start the next one is on: a day has 23 to 25 hours, a month 28 to 31 days."""
 
 FIRST_ROOM = 4096
 """Addresses for which there is room at first."""
@@ -155,5 +154,5 @@ def _period_start(instant_ms: int) -> int:
 
 
 def _period_end(start_ms: int) -> int:
-    instants = range(start_ms, start_ms + LONGEST_PERIOD_MS)
-    return instants[bisect_right(instants, start_ms, key=_period_start)]
+    """The start of the next period: half a period behind its start it is surely on, whatever the clocks do."""
+    return _period_start(start_ms + INTO_THE_NEXT_MS[conf.get().key_rotation])

@@ -153,7 +153,7 @@ class _Run:
             yield
         finally:
             if self.is_alone:
-                session_index.make_missing()
+                session_index.make_missing(is_alone=True)
 
     def _store(self, step: Step) -> float:
         """Stores the step in one transaction; its seconds."""
