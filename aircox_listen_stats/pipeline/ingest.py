@@ -1,4 +1,4 @@
-"""A report becomes rows, in one transaction; sent twice or out of order, the rows are the same.
+"""A report becomes rows, in one transaction, a long list in several; sent twice or out of order, the rows are the same.
 
 How two tellings of one socket meet
     The same source, the server's number of the socket, and starts at most
@@ -21,11 +21,13 @@ What is never done
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F
 
 from .. import conf
@@ -51,6 +53,13 @@ CENSUS_GRACE_MS = 1 * MS
 
 CLOCK_TOLERANCE_MS = 60 * MS
 """What was heard later than this from now was heard by a clock that was wrong."""
+
+LISTED_AT_ONCE = 500
+"""Sockets of a list that are stored in one transaction, for which aircox's Monitor waits on SQLite: a tenth of a
+second where all are new."""
+
+BREATH = 0.25
+"""Of a transaction's time, how long SQLite is left to others before the next one: SQLite lets nobody queue."""
 
 TOTALS = "totals"
 """Where SourceState.cursor keeps the totals of a source that knows nobody apart, by stream."""
@@ -110,19 +119,84 @@ class Ingested:
     unknown_streams: int = 0  # observations of a stream that no setting names
     sessions: stitching.Stitched = field(default_factory=stitching.Stitched)
     stations: frozenset[int] = frozenset()  # whose figures are stale
+    more: bool = False  # of a transaction: a census has ended more sockets than one may write
+    seconds: float = 0.0  # that the transactions took
 
 
 def store(report: Report, *, now_ms: int, join_ms: int = 30 * MS) -> Ingested:
-    """What ``report`` changed. Everything is committed, cursor included, or nothing is.
+    """What ``report`` changed. Everything is committed, cursor included, or nothing is; but for a long list.
+
+    A list of more than LISTED_AT_ONCE sockets is stored in several
+    transactions: first that these are there, and with the last of them, and
+    only then, that others are not, of whom so many are ended at once. After a
+    crash between two of them the next list names who is there again, and the
+    census that is stored ends the others.
 
     ``join_ms``: observed stretches no further apart run together (two
     intervals of the source).
     """
     _recognise(report, now_ms)
+    *some, last = _pieces(report)
+    done = []
+    for piece in some:
+        done.append(_store(piece, now_ms, join_ms, is_last=False))
+        _breathe(done[-1])
+    done.append(_store(last, now_ms, join_ms, is_last=True))
+    while done[-1].more:
+        _breathe(done[-1])
+        done.append(_store(Report(source=report.source), now_ms, join_ms, is_last=True))
+    return _together(done)
+
+
+def _store(report: Report, now_ms: int, join_ms: int, *, is_last: bool) -> Ingested:
+    began = time.monotonic()
     with transaction.atomic():
         lease.ensure()
         state = _locked_state(report.source)
-        return _Ingest(report, state, streams.by_slug(), now_ms).run(join_ms)
+        done = _Ingest(report, state, streams.by_slug(), now_ms, is_last=is_last).run(join_ms)
+    return replace(done, seconds=time.monotonic() - began)
+
+
+def _breathe(done: Ingested) -> None:
+    if connection.vendor == "sqlite":
+        time.sleep(done.seconds * BREATH)
+
+
+def _pieces(report: Report) -> list[Report]:
+    """The report in pieces that each may be stored alone; the last one has all but the earlier ones' sockets."""
+    told, census = report.observations, report.census
+    is_list = census is not None and not census.by_silence and all(one.client is not None for one in told)
+    if not is_list or len(told) <= LISTED_AT_ONCE:
+        return [report]
+    assert census is not None
+    pieces = [told[first : first + LISTED_AT_ONCE] for first in range(0, len(told), LISTED_AT_ONCE)]
+    # Of the census the server's run alone: it says whose numbers these are.
+    run = replace(census, streams=frozenset())
+    return [
+        *(Report(source=report.source, observations=some, census=run) for some in pieces[:-1]),
+        replace(report, observations=pieces[-1]),
+    ]
+
+
+def _together(done: Sequence[Ingested]) -> Ingested:
+    def total(name: str, of: Sequence[Any] = done) -> Any:
+        return sum(getattr(one, name) for one in of)
+
+    stitched = [one.sessions for one in done]
+    return Ingested(
+        connections_new=total("connections_new"),
+        connections_changed=total("connections_changed"),
+        connections_ended=total("connections_ended"),
+        unknown_streams=total("unknown_streams"),
+        sessions=stitching.Stitched(
+            opened=total("opened", stitched),
+            changed=total("changed", stitched),
+            removed=total("removed", stitched),
+            windows=tuple(window for one in stitched for window in one.windows),
+        ),
+        stations=frozenset().union(*(one.stations for one in done)),
+        seconds=total("seconds"),
+    )
 
 
 def _recognise(report: Report, now_ms: int) -> None:
@@ -166,10 +240,15 @@ def wait_for_reports() -> None:
 
 
 class _Ingest:
-    """One report on its way into the tables."""
+    """One report on its way into the tables, or a piece of one, which is not the last."""
 
-    def __init__(self, report: Report, state: SourceState, known: Mapping[str, Stream], now_ms: int) -> None:
+    def __init__(
+        self, report: Report, state: SourceState, known: Mapping[str, Stream], now_ms: int, *, is_last: bool
+    ) -> None:
         self.report = report
+        self.is_last = is_last
+        self.ended_by_census = 0
+        self.more = False
         self.state = state
         self.streams = known
         self.slugs = {stream.pk: stream.slug for stream in known.values()}
@@ -194,7 +273,10 @@ class _Ingest:
         heard = [one for one in self.report.heard if one.stream in self.streams]
         fresh = self._cover(heard, join_ms)
         stations = mark_stale_windows([*stitched.windows, *fresh])
-        self._finish(heard)
+        if self.is_last:
+            self._finish(heard)
+        else:
+            self.state.save()
         return Ingested(
             connections_new=len(new),
             connections_changed=len(changed),
@@ -202,13 +284,14 @@ class _Ingest:
             unknown_streams=len(self.report.observations) - len(told),
             sessions=stitched,
             stations=stations,
+            more=self.more,
         )
 
     # Meeting ----------------------------------------------------------------
 
     def _meet(self, told: Sequence[Observation]) -> tuple[list[Socket], list[Socket]]:
         """All sockets that the report is about or that its census may end; the new ones again."""
-        open_ones = _sockets("source = %s AND NOT ended", [self.report.source])
+        open_ones = self._open_ones(told)
         by_client: dict[str, list[Socket]] = defaultdict(list)
         for one in open_ones:
             by_client[one.client].append(one)
@@ -237,6 +320,13 @@ class _Ingest:
         self._name()
         new += keyed
         return [*sockets.values(), *new], new
+
+    def _open_ones(self, told: Sequence[Observation]) -> list[Socket]:
+        """The open sockets; before the last piece, which alone ends anybody, those that are told of."""
+        where, source = "source = %s AND NOT ended", [self.report.source]
+        if self.is_last:
+            return _sockets(where, source)
+        return _sockets_in(f"{where} AND client IN ({{values}})", source, {one.client for one in told})
 
     def _open(
         self,
@@ -366,6 +456,11 @@ class _Ingest:
         ended = (
             socket.told or census_ms > socket.seen_ms + grace_ms or (in_future and census_ms > 0 and not socket.changed)
         )
+        if ended != socket.ended and not socket.changed:
+            if self.ended_by_census == LISTED_AT_ONCE:
+                self.more = True  # and is found again: what ends a socket is stored
+                return
+            self.ended_by_census += 1
         if ended != socket.ended:
             socket.ended = ended
             socket.changed = True
@@ -438,11 +533,11 @@ class _Ingest:
         day_ms = calendar.broadcast_day_start(self.now_ms, settings.zone, settings.broadcast_day_start)
         alive = {(kind, to_ms(started)) for kind, started in PeriodSecret.objects.values_list("kind", "started")}
         made = [
-            PeriodKey(kind=kind, started=from_ms(began), listener=listener, key=key, day=from_ms(day_ms))
+            (kind, began, listener, key, day_ms)
             for (kind, began, listener), key in self.periods.items()
             if (kind, began) in alive
         ]
-        PeriodKey.objects.bulk_create(made, ignore_conflicts=True, batch_size=150)
+        rows.insert(PeriodKey, ("kind", "started", "listener", "key", "day"), made, ignore_conflicts=True)
 
     def _heard_under(self, listeners: set[int], *, since_ms: int) -> dict[Who, list[tuple[int, int]]]:
         found: dict[Who, list[tuple[int, int]]] = defaultdict(list)
@@ -486,7 +581,7 @@ class _Ingest:
                 if one.id is not None
             ],
         )
-        Connection.objects.bulk_create([_row(self.report.source, one) for one in new], batch_size=500)
+        rows.insert(Connection, _INSERTED, [_inserted(self.report.source, one) for one in new])
 
     def _cover(self, heard: Sequence[Heard], join_ms: int) -> list[stitching.Window]:
         """Windows whose coverage changed otherwise than by going on.
@@ -641,25 +736,18 @@ def _read(found: Iterable[tuple]) -> list[Socket]:
     ]
 
 
-def _row(source: str, one: Socket) -> Connection:
-    return Connection(
-        source=source,
-        key=one.key,
-        client=one.client,
-        stream_id=one.stream_id,
-        listener=one.listener,
-        identity_known=one.identity_known,
-        started=from_ms(one.started_ms),
-        seen=from_ms(one.seen_ms),
-        ended=one.ended,
-        told=one.told,
-        country=one.country,
-        app=one.app,
-        exclusion=one.exclusion,
-        rule=one.rule,
-        bytes_sent=one.bytes_sent,
-        delivered_ms=one.delivered_ms,
-        rendition=one.rendition,
-        switches=one.switches,
-        referrer=one.referrer,
+_INSERTED = (
+    *("source", "key", "client", "stream_id", "listener", "identity_known", "started", "seen", "ended", "told"),
+    *("country", "app", "exclusion", "rule"),
+    *("bytes_sent", "delivered_ms", "rendition", "switches", "referrer"),
+)
+
+
+def _inserted(source: str, one: Socket) -> tuple[object, ...]:
+    """A new socket's columns, in the order of _INSERTED."""
+    return (
+        *(source, one.key, one.client, one.stream_id, one.listener, one.identity_known),
+        *(one.started_ms, one.seen_ms, one.ended, one.told),
+        *(one.country, one.app, one.exclusion, one.rule),
+        *_sent(one),
     )

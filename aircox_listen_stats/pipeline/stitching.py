@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from ..fields import from_ms
 from ..kernel import sessionize
 from ..kernel.identity import household_key
 from ..kernel.rulings import Facts, Rulings
@@ -365,32 +364,18 @@ def _update(changed: Sequence[tuple[int, SessionRow]], known: dict[int, SessionR
 
 def create(new: Sequence[tuple[SessionRow, list[Socket]]]) -> list[tuple[int, int]]:
     """Stores new sessions; pairs of session id and socket id."""
-    created = Session.objects.bulk_create(
-        [
-            Session(
-                stream_id=row.stream_id,
-                listener=row.listener,
-                started=from_ms(row.started_ms),
-                ended=from_ms(row.ended_ms),
-                played_ms=row.played_ms,
-                parts=None if row.parts is None else json.loads(row.parts),
-                is_open=row.is_open,
-                is_long=row.ended_ms - row.started_ms > LONG_SESSION_MS,
-                country=row.country,
-                app=row.app,
-                exclusion=row.exclusion,
-                rule=row.rule,
-                source=row.source,
-                told_exclusion=row.told_exclusion,
-                told_rule=row.told_rule,
-                bytes_sent=row.bytes_sent,
-                delivered_ms=row.delivered_ms,
-                rendition=row.rendition,
-                switches=row.switches,
-                referrer=row.referrer,
-            )
-            for row, _ in new
-        ],
-        batch_size=500,
+    stored = rows.insert_numbered(
+        Session,
+        (*_FIELDS, "is_long"),
+        [(*row, row.ended_ms - row.started_ms > LONG_SESSION_MS) for row, _ in new],
+        ("stream_id", "listener", "started", "ended"),
     )
-    return [(session.pk, one.id) for session, (_, group) in zip(created, new, strict=True) for one in group]
+    ids: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for id_, *told in stored:  # in any order
+        ids[tuple(told)].append(id_)
+    return [
+        (id_, one.id)
+        for row, group in new
+        for id_ in [ids[row.stream_id, row.listener, row.started_ms, row.ended_ms].pop()]
+        for one in group
+    ]

@@ -30,11 +30,12 @@ def main(seed: int, deadly: str | None) -> None:
         arm(*deadly.split(":"))
 
     from aircox_listen_stats.onair import aircox
-    from aircox_listen_stats.pipeline import rebuild
+    from aircox_listen_stats.pipeline import ingest, rebuild
     from aircox_listen_stats.pipeline.collect import Collector
     from tests.pipeline.scripted import ScriptedSource
     from tests.pipeline.test_ingest import scripted
 
+    ingest.LISTED_AT_ONCE = 2  # so that it is killed between the pieces of a list, too
     source = ScriptedSource("ice", scripted(seed))
     collector = Collector(sources={"ice": source}, onair=aircox.log())
     told = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import threading
@@ -14,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from aircox_listen_stats.fields import to_ms
 from aircox_listen_stats.kernel.types import Address, ListenerMark, Observation
 from aircox_listen_stats.models import Connection, Coverage, Inbox, Session, SourceState, StaleWindow, Stream
-from aircox_listen_stats.pipeline import rebuild, recognise, secrets, stitching
+from aircox_listen_stats.pipeline import ingest, rebuild, recognise, secrets, stitching
 from aircox_listen_stats.pipeline.ingest import store
 from aircox_listen_stats.sources.base import Heard, Report
 
@@ -439,8 +440,11 @@ def scripted(seed: int) -> list[Report]:
     return reports
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_order_of_arrival_and_resent_reports_change_nothing(stream: Stream, fixed_secrets: None, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "at_once"), [*((seed, 500) for seed in range(6)), (0, 2), (1, 2)])
+def test_order_of_arrival_and_resent_reports_change_nothing(
+    stream: Stream, fixed_secrets: None, monkeypatch: pytest.MonkeyPatch, seed: int, at_once: int
+) -> None:
+    monkeypatch.setattr(ingest, "LISTED_AT_ONCE", at_once)
     reports = scripted(seed)
     take(*reports, now=2000)
     expected = tables()
@@ -510,3 +514,89 @@ def test_a_session_has_the_referrer_of_its_first_socket_that_tells_one(stream: S
         )
     )
     assert sorted(str(one.referrer) for one in Session.objects.all()) == ["None", "radio.example"]
+
+
+# Long lists ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_pieces(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(ingest, "LISTED_AT_ONCE", 3)
+    return 3
+
+
+def evening() -> list[Report]:
+    """Many come, stay, come from another mount's list twice, are restarted with the server, and leave."""
+    return [
+        poll(15, *(heard(n, n % 9, 15) for n in range(20))),
+        poll(30, *(heard(n, n % 9, 30) for n in range(5, 30)), heard(7, 7, 30)),
+        told(heard(6, 6, 33, ended=True), heard(31, 32, 33)),
+        poll(45, *(heard(n, n % 9, 45) for n in range(8, 12))),
+        poll(60, *(heard(n, 50 + n % 7, 60, who=n + 3) for n in range(1, 15)), server="run2"),
+        poll(400),
+    ]
+
+
+def test_a_long_list_is_stored_piece_by_piece_and_the_rows_are_those_of_one(
+    stream: Stream, fixed_secrets: None, short_pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows_of_one: list[dict[str, list[tuple]]] = []
+    for at_once in (10_000, short_pieces):
+        monkeypatch.setattr(ingest, "LISTED_AT_ONCE", at_once)
+        for report in evening():
+            done = store(report, now_ms=at(400))
+        assert not done.more
+        rows_of_one.append(tables())
+        Connection.objects.all().delete()
+        Session.objects.all().delete()
+        Coverage.objects.all().delete()
+        SourceState.objects.all().delete()
+    assert rows_of_one[0] == rows_of_one[1]
+    assert len(rows_of_one[0]["sessions"]) > 30
+
+
+def test_no_transaction_of_a_list_writes_more_than_a_piece(
+    stream: Stream, short_pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For one aircox's Monitor waits on SQLite."""
+    touched: list[int] = []
+    restitch = ingest.stitching.restitch
+    monkeypatch.setattr(
+        ingest.stitching, "restitch", lambda who, **more: (touched.append(len(who)), restitch(who, **more))[1]
+    )
+    store(poll(15, *(heard(n, 1, 15) for n in range(20))), now_ms=at(15))
+    come, touched[:] = list(touched), []
+    done = store(poll(30), now_ms=at(30))
+    assert come == [3, 3, 3, 3, 3, 3, 2]
+    assert touched == [3, 3, 3, 3, 3, 3, 2]
+    assert done.connections_ended == 20
+    assert not Session.objects.filter(is_open=True).exists()
+
+
+@pytest.mark.parametrize("crash", range(1, 8))
+def test_after_a_crash_between_two_pieces_the_next_list_makes_it_good(
+    stream: Stream, fixed_secrets: None, short_pieces: int, monkeypatch: pytest.MonkeyPatch, crash: int
+) -> None:
+    """Nobody has left by it, the cursor waits, and the next list names who is there again."""
+    first = poll(15, *(heard(n, 1, 15) for n in range(12)))
+    second = poll(30, *(heard(n, 1, 30) for n in range(6, 18)))
+    one_by_one = ingest._store
+    calls = iter(range(crash))
+
+    def failing(*args: Any, **more: Any) -> Any:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return one_by_one(*args, **more)
+
+    monkeypatch.setattr(ingest, "_store", failing)
+    with contextlib.suppress(KeyboardInterrupt):
+        store(first, now_ms=at(15))
+        assert SourceState.objects.get().cursor == first.cursor
+        store(second, now_ms=at(30))
+    assert not Connection.objects.filter(ended=True).exists() or SourceState.objects.get().cursor == second.cursor
+    monkeypatch.setattr(ingest, "_store", one_by_one)
+    store(second, now_ms=at(30))
+    closed = [one for one in sessions() if one != (1, 30, 29, "open")]
+    assert len(sessions()) - len(closed) == 12
+    assert set(closed) <= {(1, 15, 14, "closed")}
+    assert len(closed) == min(6, 3 * crash)  # whom the list that was cut never named was never heard
