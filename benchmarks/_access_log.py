@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks._hours import BY_HOUR
+
 MOUNTS = {"/live.mp3": "live", "/low.mp3": "low"}
 DAYS = 100
 END_S = 1_795_305_600
@@ -35,9 +37,6 @@ LONG_LISTENING = 0.0005
 """Radios that are left on for more than a day."""
 RECONNECTS = 0.16
 CUT_CHARACTERS = 1023
-
-BY_HOUR = np.array([2, 1, 1, 1, 1, 3, 7, 10, 9, 6, 5, 5, 6, 5, 4, 4, 5, 7, 6, 5, 4, 4, 3, 3], dtype=float)
-"""How the tune-ins of a day spread over its hours."""
 
 _WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
 _SAFARI = "AppleWebKit/605.1.15 (KHTML, like Gecko) Version/{1}.{2}"

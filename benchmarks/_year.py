@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aircox_listen_stats.kernel.correlate import Listening
+from benchmarks._hours import BY_HOUR
 
 Ints = npt.NDArray[np.int64]
 
@@ -19,8 +20,6 @@ START_MS = 1_767_225_600_000
 DIFFUSIONS, TRACKS = 7_300, 127_750
 """Of a year: twenty a day and 350 a day."""
 SESSIONS_OF_A_LISTENER = 20
-BY_HOUR = np.array([2, 1, 1, 1, 1, 3, 7, 10, 9, 6, 5, 5, 6, 5, 4, 4, 5, 7, 6, 5, 4, 4, 3, 3], dtype=float)
-"""How the tune-ins of a day spread over its hours."""
 MEDIAN_SECONDS, SPREAD, LONGEST_SECONDS = 600, 1.5, 6 * 86_400
 """Lengths are log-normal: most listeners stay for minutes, some for hours, a few for days."""
 

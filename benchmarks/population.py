@@ -18,6 +18,7 @@ from django.db import connection
 from aircox_listen_stats.fields import from_ms
 from aircox_listen_stats.models import LONG_SESSION_MS, Airing, Coverage, Session, SourceState, Stream
 from aircox_listen_stats.pipeline.bulk import COLUMNS
+from benchmarks._hours import BY_HOUR
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -26,9 +27,6 @@ PER_DAY = 50_000
 SESSIONS = 1_000_000
 END_MS = 1_795_305_600_000
 """2026-11-22 00:00 UTC: the populated days end here."""
-
-BY_HOUR = np.array([2, 1, 1, 1, 1, 3, 7, 10, 9, 6, 5, 5, 6, 5, 4, 4, 5, 7, 6, 5, 4, 4, 3, 3], dtype=float)
-"""How the tune-ins of a day spread over its hours."""
 
 BATCH = 50_000
 

@@ -30,6 +30,7 @@ import numpy.typing as npt
 from aircox_listen_stats.kernel.segments import SegmentSessions, stitch_segments
 from aircox_listen_stats.kernel.sessionize import GAP_MS
 from aircox_listen_stats.sources.segments import SILENT_TARGETS
+from benchmarks._ratios import line
 from benchmarks._segment_requests import TARGET_MS, Requests, segment_requests
 
 MUST, GOAL = 3.0, 6.0
@@ -95,9 +96,7 @@ def main() -> int:
     _tell_fallback(requests, sessions)
     print(f"  peak memory, DuckDB's table included: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
     ratio = statistics.median(theirs) / statistics.median(ours)
-    holds = "ok" if ratio >= MUST else "MISSED"
-    print(f"RATIO sessionize_duckdb_over_ours {ratio:.2f} must=>={MUST:g} goal=>={GOAL:g} {holds}")
-    return int(ratio < MUST)
+    return line("sessionize_duckdb_over_ours", ratio, must=MUST, goal=GOAL)
 
 
 def _duckdb(requests: Requests) -> Any:
