@@ -61,10 +61,8 @@ def count_months(first: dt.date, months: int, rule_sets: Collection[str]) -> Non
     begin_ms, end_ms = _starts(first), _starts((first + 31 * ONE_DAY).replace(day=1))
     streams = list(Stream.objects.all())
     found = Session.objects.filter(exclusion="", played_ms__gte=60_000, started__lt=end_ms, ended__gt=begin_ms)
-    scopes = [
-        ("station", streams[0].station_id, found),
-        *(("stream", one.pk, found.filter(stream=one)) for one in streams),
-    ]
+    scopes = [("station", streams[0].station_id, found)]
+    scopes += [("stream", one.pk, found.filter(stream=one)) for one in streams]
     for scope, scope_id, sessions in scopes:
         count = sessions.values("listener").distinct().count()
         month = first
@@ -106,8 +104,9 @@ def play_tracks(count: int, until: dt.date) -> None:
     )
     _insert(Airing, template, values, f"{numbers} SELECT {{values}} FROM counted", [count])
     played = Audience(
-        rule_set="all", listening_ms=9_000_000, sessions=60, listeners=60, peak=61, at_start=58, at_end=59, inherited=58,
-        joined=2, left=1, kept=59, stayed=57, coverage=1.0, settled=True, version=1, computed=from_ms(last_ms),
+        rule_set="all", listening_ms=9_000_000, sessions=60, listeners=60, peak=61, at_start=58, at_end=59,
+        inherited=58, joined=2, left=1, kept=59, stayed=57, coverage=1.0, settled=True, version=1,
+        computed=from_ms(last_ms),
     )  # fmt: skip
     values = {"airing_id": ("a.id", ()), "listeners": ("40 + a.id %% 60", ())}
     _insert(Audience, played, values, f"SELECT {{values}} FROM {_table(Airing)} a WHERE a.layer = 'track'", [])

@@ -7,12 +7,13 @@ long she stayed and whoever she is: the rule-set is ``all``.
 from __future__ import annotations
 
 import datetime as dt
+import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, Sum
+from django.db.models import Count, Min, Sum
 
 from ..fields import from_ms, to_ms
 from ..kernel.types import Layer
@@ -107,14 +108,34 @@ class Service:
 
 def each_play(period: Period, station_id: int | None, *, now: dt.datetime) -> Iterator[Play]:
     """The tracks that began in the period and by now, oldest first, read while they are written."""
-    after_ms, after_id = period.started_ms, -1
+    stations = _stations() if station_id is None else [station_id]
     until_ms = min(period.ended_ms, to_ms(now))
+    yield from heapq.merge(*(_of_station(one, period.started_ms, until_ms) for one in stations), key=_by_start)
+
+
+def _of_station(station_id: int, started_ms: int, until_ms: int) -> Iterator[Play]:
+    after_ms, after_id = started_ms, -1
     while True:
         plays = [_play(row) for row in _select(station_id, after_ms, after_id, until_ms)]
         yield from plays
         if len(plays) < READ_AT_ONCE:
             return
         after_ms, after_id = to_ms(plays[-1].started), plays[-1].airing_id
+
+
+def _by_start(play: Play) -> tuple[dt.datetime, int]:
+    return play.started, play.airing_id
+
+
+def _stations() -> list[int]:
+    """All that ever had an airing, each found by a step in the index."""
+    found: list[int] = []
+    while True:
+        behind = Airing.objects.filter(station_id__gt=found[-1]) if found else Airing.objects.all()
+        following = behind.aggregate(first=Min("station_id"))["first"]
+        if following is None:
+            return found
+        found.append(following)
 
 
 def by_recording(plays: Iterable[Play]) -> list[Recording]:
@@ -144,17 +165,19 @@ def tuning_hours(period: Period, station_id: int | None, stream_ids: Sequence[in
 _COLUMNS = ("id", "station_id", "started", "ended", "title", "artist", "program_title")
 
 
-def _select(station_id: int | None, after_ms: int, after_id: int, until_ms: int) -> list[tuple[Any, ...]]:
-    """The next rows: by SQL, since Django would take several times as long to build the same."""
+def _select(station_id: int, after_ms: int, after_id: int, until_ms: int) -> list[tuple[Any, ...]]:
+    """The next rows: by SQL, since Django would take several times as long to build the same.
+
+    Of one station, and with a bound that is no choice: what comes first is then found in the index.
+    """
     columns = ", ".join(f"a.{name}" for name in _COLUMNS)
-    of_station, station = ("AND a.station_id = %s", [station_id]) if station_id is not None else ("", [])
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT {columns}, f.listeners, f.listening_ms, f.coverage, f.settled FROM {Airing._meta.db_table} a"
             f" LEFT JOIN {Audience._meta.db_table} f ON f.airing_id = a.id AND f.rule_set = %s"
-            f" WHERE a.layer = %s {of_station} AND a.started < %s"
-            " AND (a.started > %s OR (a.started = %s AND a.id > %s)) ORDER BY a.started, a.id LIMIT %s",
-            [RULE_SET, Layer.TRACK.value, *station, until_ms, after_ms, after_ms, after_id, READ_AT_ONCE],
+            " WHERE a.station_id = %s AND a.layer = %s AND a.started >= %s AND a.started < %s"
+            " AND (a.started > %s OR a.id > %s) ORDER BY a.started, a.id LIMIT %s",
+            [RULE_SET, station_id, Layer.TRACK.value, after_ms, until_ms, after_ms, after_id, READ_AT_ONCE],
         )
         return cursor.fetchall()
 

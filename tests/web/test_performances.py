@@ -11,9 +11,11 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
+from aircox_listen_stats import conf
 from aircox_listen_stats.fields import to_ms
 from aircox_listen_stats.models import Airing, Session
 from aircox_listen_stats.pipeline import quarters
+from aircox_listen_stats.reports import performances, query
 from aircox_listen_stats.reports.performances import READ_AT_ONCE
 from aircox_listen_stats.reports.societies import SOCIETIES
 from tests.web import stations
@@ -199,3 +201,23 @@ def test_staff_take_the_tables_from_the_page(client, admin_user, station):
 def test_producers_are_told_that_the_page_is_not_theirs(client, django_user_model):
     client.force_login(django_user_model.objects.create_user("nadia"))
     assert client.get(reverse("listen_stats:performances"), {"society": "generic"}).status_code == 403
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 500])
+def test_plays_of_several_stations_come_in_order_and_each_once(monkeypatch, at_once):
+    """Also where several begin in one moment, and what is read at once ends among them."""
+    monkeypatch.setattr(performances, "READ_AT_ONCE", at_once)
+    made = [
+        Airing.objects.create(
+            station_id=station_id, layer="track", key=f"{place}", started=START + minutes * MINUTE, ended=START + HOUR,
+            start_basis="logged", end_basis="logged",
+        )
+        for place, (station_id, minutes) in enumerate(
+            [(1, 5), (9, 5), (1, 5), (9, 4), (1, 6), (1, 5), (4, 6), (1, -90)]
+        )
+    ]  # fmt: skip
+    asked = query.days(dt.date(2026, 11, 21), dt.date(2026, 11, 21), conf.get())
+    found = [one.airing_id for one in performances.each_play(asked, None, now=NOW)]
+    assert found == [one.pk for one in sorted(made, key=lambda one: (one.started, one.pk))]
+    of_one = [one.airing_id for one in performances.each_play(asked, 9, now=NOW)]
+    assert of_one == [made[3].pk, made[1].pk]
