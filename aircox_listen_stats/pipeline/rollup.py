@@ -128,8 +128,8 @@ def differing(
     """
     _, computed = _computed(station_id, started_ms, ended_ms, now_ms, rule_sets, tuple(Layer))
     stored = _stored({one.airing_id for one in computed}, set(rule_sets))
-    rows = [(one, stored.get((one.airing_id, one.rule_set), _NOTHING)) for one in computed]
-    settled = [(one, old) for one, old in rows if old.settled]
+    pairs = ((one, stored.get((one.airing_id, one.rule_set), _NOTHING)) for one in computed)
+    settled = [(one, old) for one, old in pairs if old.settled]
     return len(settled), sum(one.figures != old.figures for one, old in settled)
 
 

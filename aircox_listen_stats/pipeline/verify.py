@@ -14,7 +14,7 @@ from ..kernel.types import MS
 from ..models import Connection, StaleWindow, Stream
 from . import ingest, players, rollup, stitching
 
-__all__ = ["VerifiedDay", "verify"]
+__all__ = ["Compared", "VerifiedDay", "verify"]
 
 LISTENERS_AT_ONCE = 1_000
 """Stitched while nothing is stored meanwhile: some milliseconds."""
