@@ -316,6 +316,7 @@ def test_the_rows_are_those_of_the_path_line_by_line(
     monkeypatch.setattr(logfile, "BLOCK_BYTES", 20_000)
     if is_apart:
         monkeypatch.setattr(logfile, "OWN_PROCESS_BYTES", 0)
+        monkeypatch.setattr(logfile, "STARTING_BYTES", 5000)
     # Else an agent gets the app of one that is the same by its letters.
     monkeypatch.setattr(recognise._Marks, "get", lambda *_: None)
     exclude = {"staff_networks": ["203.0.113.0/24"], "monitor_agents": ["UptimeKuma"]}

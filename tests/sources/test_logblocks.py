@@ -276,14 +276,16 @@ def test_reading_goes_on_at_an_offset(log: Path) -> None:
     assert [row[4] for row in from_file(log, first.offset).rows] == ["VLC/3.0.20", "later"]
 
 
-@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize(("suffix", "starting"), [("", 0), ("", 3000), ("", 1 << 30), (".gz", 0)])
 def test_a_process_of_its_own_reads_the_same(
-    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, starting: int
 ) -> None:
     path = tmp_path / f"other{suffix}"
     path.write_bytes(gzip.compress(log.read_bytes()) if suffix else log.read_bytes())
     here = from_file(path)
+    assert path.stat().st_size > 3000
     monkeypatch.setattr(logfile, "OWN_PROCESS_BYTES", 0)
+    monkeypatch.setattr(logfile, "STARTING_BYTES", starting)
     there = from_file(path)
     assert (there.rows, there.counts) == (here.rows, here.counts)
     assert children() == []
