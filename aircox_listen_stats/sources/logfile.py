@@ -108,7 +108,6 @@ class BlockLog(LogFile):
             except (EOFError, OSError) as error:
                 raise self._unreadable(error) from None
 
-
     def _line_after(self, offset: int) -> int:
         """Where the first line behind ``offset`` begins."""
         with self._open() as log:
