@@ -13,10 +13,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from aircox_listen_stats.fields import from_ms, to_ms
-from aircox_listen_stats.models import DayShare, QuarterHour, Session, Stream
-from aircox_listen_stats.pipeline import quarters, rebuild, retention, shares
+from aircox_listen_stats.models import DayShare, QuarterHour, Session, StaleWindow, Stream
+from aircox_listen_stats.pipeline import live, quarters, rebuild, retention, shares, timeline
+from aircox_listen_stats.pipeline.collect import Collector
 
 from .conftest import HOUR, SETTINGS, T0, at
+from .scripted import OneStation
 from .test_quarters import NAMES, crowd, two_streams
 from .test_rollup import session
 
@@ -172,3 +174,29 @@ def test_a_day_of_another_length_and_a_delay(stream: Stream, settings: Any) -> N
     refresh(back_s, back_s + 1)
     assert rows("country", started_ms=begin_ms) == {"BE": (25 * HOUR, 1, 0)}
     assert [to_ms(one) for one in DayShare.objects.values_list("started", flat=True).distinct()] == [begin_ms]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_collector_keeps_the_running_day_settles_it_and_hears_of_late_ones(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "refresh", lambda *args, **kwargs: timeline.TimelineChange())
+    monkeypatch.setattr(live.aircox, "log", OneStation)
+    one = Collector(sources={}, onair=OneStation())  # type: ignore[arg-type]
+    session(stream, 0, 600, country="BE")
+
+    def step(seconds: float) -> dict[str, tuple[int, ...]]:
+        one.step(now_ms=at(seconds))
+        return rows("country", rule_set="triton")
+
+    assert step(700) == {"BE": (600_000, 0, 1)}
+    session(stream, 700, 760, country="FR")
+    assert step(700 + 11 * 60) == {"BE": (600_000, 0, 1), "FR": (60_000, 0, 1)}
+    step(2 * DAY)
+    assert set(DayShare.objects.values_list("settled", "version")) == {(True, 1)}
+    session(stream, 100, 400, country="FR")
+    StaleWindow.objects.create(
+        station_id=1, kind=StaleWindow.AUDIENCE, started=from_ms(at(100)), ended=from_ms(at(400))
+    )
+    assert step(8 * DAY) == {"BE": (600_000, 0, 1), "FR": (360_000, 0, 2)}
+    one.close()
