@@ -53,10 +53,9 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
-    """One diffusion as a bar; ``height`` is None where its average is unknown."""
+class _Standing:
+    """Where a bar stands; ``height`` is None where its average is unknown, or still to come."""
 
-    line: DiffusionLine
     left: str
     width: str
     place_left: str  # the whole place, to point at
@@ -68,18 +67,17 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepBar:
-    """One day, or hour, of a report as a bar; ``height`` is None where its average is unknown or still to come."""
+class Bar(_Standing):
+    """One diffusion as a bar."""
+
+    line: DiffusionLine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepBar(_Standing):
+    """One day, or hour, of a report as a bar."""
 
     step: Step
-    left: str
-    width: str
-    place_left: str  # the whole place, to point at
-    place_width: str
-    top: str | None
-    height: str | None
-    peak_top: str | None
-    is_hatched: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

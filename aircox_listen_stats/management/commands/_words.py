@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from argparse import ArgumentParser
+from collections.abc import Mapping
+from typing import Any
 
 from django.core.management.base import CommandError
 
@@ -25,6 +28,22 @@ def instant(text: str, option: str) -> int:
     except ValueError:
         raise CommandError(f"{option} is {text!r}; expected a day such as 2026-11-22, or 2026-11-22T10:00.") from None
     return to_ms(found if found.tzinfo else found.replace(tzinfo=conf.get().zone))
+
+
+def add_window(parser: ArgumentParser) -> None:
+    """The options of a command that goes over a stretch of time, of one station or of all."""
+    parser.add_argument("--from", dest="from_", required=True, metavar="WHEN", help="a day, or an instant")
+    parser.add_argument("--to", metavar="WHEN", help="up to, not including (default: now)")
+    parser.add_argument("--station", metavar="SLUG", help="this station alone")
+
+
+def window(options: Mapping[str, Any], now_ms: int) -> tuple[int, int]:
+    """The stretch of :func:`add_window`, in milliseconds."""
+    started_ms = instant(options["from_"], "--from")
+    ended_ms = instant(options["to"], "--to") if options["to"] else now_ms
+    if ended_ms <= started_ms:
+        raise CommandError(f"--to ({options['to'] or 'now'}) is not later than --from ({options['from_']}).")
+    return started_ms, ended_ms
 
 
 def stream(slug: str) -> Stream:

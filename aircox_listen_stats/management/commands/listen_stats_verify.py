@@ -29,16 +29,11 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--from", dest="from_", required=True, metavar="WHEN", help="a day, or an instant")
-        parser.add_argument("--to", metavar="WHEN", help="up to, not including (default: now)")
-        parser.add_argument("--station", metavar="SLUG", help="this station alone")
+        _words.add_window(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         now_ms = _words.now_ms()
-        started_ms = _words.instant(options["from_"], "--from")
-        ended_ms = _words.instant(options["to"], "--to") if options["to"] else now_ms
-        if ended_ms <= started_ms:
-            raise CommandError(f"--to ({options['to'] or 'now'}) is not later than --from ({options['from_']}).")
+        started_ms, ended_ms = _words.window(options, now_ms)
         differing = waiting = 0
         try:
             for day in verify(_words.station(options["station"]), started_ms, ended_ms, now_ms=now_ms):
