@@ -29,19 +29,21 @@ from aircox_listen_stats.models import (
 from aircox_listen_stats.reports.heard import HORIZON
 
 ONE_DAY = dt.timedelta(days=1)
-WEEKS = 28
+FOUR_WEEKS = 28
 """Days after which the weekdays of the month come again."""
 ROUGHLY = 0.02
 """Bounds of a month's sketch on either side of its count."""
 TRACK_MS = 150_000
+"""How long a track is: 576 of them fill a day."""
 TITLES = 5_000
+"""Different titles among all tracks."""
 
 
 def roll_back(first: dt.date, days: int) -> None:
     """Gives the ``days`` broadcast days before ``first`` the rows of the four weeks from ``first`` on."""
     for one in range(1, days + 1):
         day = first - one * ONE_DAY
-        source = first + ((day - first).days % WEEKS) * ONE_DAY
+        source = first + ((day - first).days % FOUR_WEEKS) * ONE_DAY
         begin_ms, until_ms = _starts(day), _starts(day + ONE_DAY)
         from_, to = _starts(source), _starts(source + ONE_DAY)
         window = (from_, min(to, from_ + until_ms - begin_ms))
