@@ -224,13 +224,13 @@ def _imported(log: Path) -> dict[str, Any]:
 
     Station.objects.create(pk=1, name="Radio Example", slug="example", default=True)
     transactions: list[float] = []
-    store = importing._Run._store
+    store = importing.Run.store
 
     def noting(self: Any, step: Any) -> float:
         transactions.append(store(self, step))
         return transactions[-1]
 
-    importing._Run._store = noting  # type: ignore[method-assign]
+    importing.Run.store = noting  # type: ignore[method-assign]
     with _other_writer() as waits:
         began = time.perf_counter()
         call_command("listen_stats_import", str(log), verbosity=0)

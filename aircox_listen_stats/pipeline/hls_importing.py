@@ -49,7 +49,7 @@ def run(
     the logs are :class:`~..sources.hlsfile.HlsLogFile`.
     """
     imported = Imported()
-    streams = importing._streams(plan)
+    streams = importing.streams_of(plan)
     for slugs, jobs in groups(logs, plan, streams, imported, now_ms):
         if jobs:
             mounts = {mount: slug for mount, slug in plan.mounts.items() if slug in slugs}
@@ -57,7 +57,7 @@ def run(
     return imported
 
 
-class _Run(importing._Run):
+class _Run(importing.Run):
     """Some HLS logs, read and stored from given places to the end."""
 
     def run_with(self, source: HlsSource, progress: Progress | None) -> None:
@@ -65,7 +65,7 @@ class _Run(importing._Run):
         with ahead(reading.steps(), importing.STEPS_AHEAD) as steps:
             for step in steps:
                 if not self.plan.dry_run:
-                    self._store(step)
+                    self.store(step)
 
 
 class _Heard(NamedTuple):

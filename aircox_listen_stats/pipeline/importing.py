@@ -31,7 +31,7 @@ from .import_reading import Batch, Reading, Step
 from .ingest import mark_stale, wait_for_reports
 from .secrets import SECRET_BYTES
 
-__all__ = ["ImportRefused", "Imported", "Log", "Plan", "run"]
+__all__ = ["ImportRefused", "Imported", "Log", "Plan", "Run", "run", "streams_of"]
 
 MS = 1000
 
@@ -61,15 +61,15 @@ def run(logs: Sequence[Log], plan: Plan, *, now_ms: int, progress: Progress | No
     is called in another thread.
     """
     imported = Imported()
-    streams = _streams(plan)
+    streams = streams_of(plan)
     for slugs, jobs in groups(logs, plan, streams, imported, now_ms):
         if jobs:
             mounts = {mount: slug for mount, slug in plan.mounts.items() if slug in slugs}
-            _Run(jobs, plan, mounts, streams, imported, now_ms).run(progress)
+            Run(jobs, plan, mounts, streams, imported, now_ms).run(progress)
     return imported
 
 
-def _streams(plan: Plan) -> dict[str, Stream]:
+def streams_of(plan: Plan) -> dict[str, Stream]:
     known = {stream.slug: stream for stream in Stream.objects.all()}
     missing = sorted(set(plan.mounts.values()) - set(known))
     if missing:
@@ -80,7 +80,7 @@ def _streams(plan: Plan) -> dict[str, Stream]:
     return {slug: known[slug] for slug in set(plan.mounts.values())}
 
 
-class _Run:
+class Run:
     """Some logs and some streams, read and stored from given places to the end."""
 
     def __init__(
@@ -134,7 +134,7 @@ class _Run:
         with self._without_index(), ahead(reading.steps(), STEPS_AHEAD) as steps:
             for step in steps:
                 if not self.plan.dry_run:
-                    seconds = self._store(step)
+                    seconds = self.store(step)
                     reading.flush_rows = _next_rows(reading.flush_rows, step.connections, seconds)
 
     @contextmanager
@@ -155,7 +155,7 @@ class _Run:
             if self.is_alone:
                 session_index.make_missing(is_alone=True)
 
-    def _store(self, step: Step) -> float:
+    def store(self, step: Step) -> float:
         """Stores the step in one transaction; its seconds."""
         began = time.monotonic()
         with transaction.atomic():

@@ -53,13 +53,13 @@ def drop() -> None:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each step that was stored, whether the index was there."""
     found: list[bool] = []
-    store = importing._Run._store
+    store = importing.Run.store
 
-    def noting(self: importing._Run, step: object) -> float:
+    def noting(self: importing.Run, step: object) -> float:
         found.append(session_index.NAME in there())
         return store(self, step)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(importing._Run, "_store", noting)
+    monkeypatch.setattr(importing.Run, "store", noting)
     return found
 
 
@@ -96,10 +96,10 @@ def test_a_collector_that_let_its_lease_go_does_not_need_it(tmp_path: Path, seen
 
 
 def test_an_import_that_fails_makes_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: importing._Run, step: object) -> float:
+    def fail(self: importing.Run, step: object) -> float:
         raise RuntimeError
 
-    monkeypatch.setattr(importing._Run, "_store", fail)
+    monkeypatch.setattr(importing.Run, "store", fail)
     with pytest.raises(RuntimeError):
         run(written(tmp_path / "log", history(200)))
     assert there() == ALL

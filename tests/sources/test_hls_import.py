@@ -181,7 +181,7 @@ def test_an_interrupted_import_goes_on_and_ends_alike(
     expected = stored()
     Session.objects.all().delete()
     ImportedLog.objects.all().delete()
-    store = importing._Run._store
+    store = importing.Run.store
     left = iter(range(steps))
 
     def failing(self: Any, step: Any) -> float:
@@ -189,12 +189,12 @@ def test_an_interrupted_import_goes_on_and_ends_alike(
             raise KeyboardInterrupt
         return store(self, step)
 
-    monkeypatch.setattr(importing._Run, "_store", failing)
+    monkeypatch.setattr(importing.Run, "store", failing)
     with pytest.raises(KeyboardInterrupt):
         run(path)
     assert 0 < Session.objects.count() < len(expected)
     assert ImportedLog.objects.get().secret is not None
-    monkeypatch.setattr(importing._Run, "_store", store)
+    monkeypatch.setattr(importing.Run, "store", store)
     run(path)
     assert stored() == expected
     assert len(expected) > 20 * 15
