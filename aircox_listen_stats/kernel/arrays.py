@@ -7,7 +7,19 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BLOCK_ROWS", "Bools", "Floats", "Ints", "blocks", "chunks", "in_order", "order_of", "ranges", "totals"]
+__all__ = [
+    "BLOCK_ROWS",
+    "Bools",
+    "Floats",
+    "Ints",
+    "blocks",
+    "chunks",
+    "in_order",
+    "order_by",
+    "order_of",
+    "ranges",
+    "totals",
+]
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -79,3 +91,17 @@ def chunks(counts: Ints, rows: int) -> Iterator[slice]:
         stop = max(first + 1, int(np.searchsorted(done, so_far + rows, side="right")))
         yield slice(first, stop)
         first = stop
+
+
+def order_by(*keys: Ints) -> Ints:
+    """What ``numpy.lexsort(keys)`` gives, in half the time where most values of the last key stand there once."""
+    last = keys[-1]
+    order = np.argsort(last)  # by value alone: what numpy does with the processor's wide registers
+    ordered = last[order]
+    is_again = np.zeros(len(order) + 1, dtype=np.bool_)
+    is_again[1:-1] = ordered[1:] == ordered[:-1]
+    places = np.flatnonzero(is_again[1:] | is_again[:-1])
+    if len(places):
+        rows = np.sort(order[places])
+        order[places] = rows[np.lexsort(tuple(key[rows] for key in keys))]
+    return order

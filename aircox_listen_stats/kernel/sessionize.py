@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import Bools, Ints, ranges
+from .arrays import Bools, Ints, order_by, ranges
 from .identity import household_keys
 from .types import ConnectionSpan, SessionSpan
 
@@ -190,7 +190,7 @@ def stitch_columns(
 
 
 def _clustered(listener: Ints, started_ms: Ints, ended_ms: Ints, gap_ms: int, twin_ms: int) -> _Rows:
-    order = np.lexsort((ended_ms, started_ms, listener))
+    order = order_by(ended_ms, started_ms, listener)
     listener, started_ms = listener[order], started_ms[order]
     ended_ms = np.maximum(ended_ms[order], started_ms)
     is_new = np.empty(len(order), dtype=np.bool_)
@@ -310,7 +310,7 @@ def _columns(blocks: Sequence[SessionColumns]) -> SessionColumns:
     counts = np.concatenate([np.empty(0, dtype=np.int64), *(np.diff(block.first_part) for block in blocks)])
     first_part = np.cumsum(counts) - counts
     listener, started_ms = column("listener"), column("started_ms")
-    order = np.lexsort((listener, started_ms))
+    order = order_by(listener, started_ms)
     parts = ranges(first_part[order], counts[order])
     return SessionColumns(
         listener=listener[order],

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import conf
 from ..kernel import sessionize
-from ..kernel.arrays import Ints, ranges
+from ..kernel.arrays import Ints, order_by, ranges
 from ..kernel.identity import household_keys
 from ..models import Stream
 from . import bulk
@@ -216,7 +216,7 @@ class Reading:
         complete: dict[str, tuple[_Columns, Ints]] = {}
         for slug, blocks in self._pending.items():
             columns = _Columns.joined(blocks)
-            columns = columns.only(np.lexsort((columns.started_ms, columns.listener)))
+            columns = columns.only(order_by(columns.started_ms, columns.listener))
             at_ms = self._complete_ms(columns)
             is_complete = np.ones(len(columns), dtype=np.bool_) if safe_ms is None else at_ms <= safe_ms
             self._pending[slug] = [columns.only(~is_complete)]

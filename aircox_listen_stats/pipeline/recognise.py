@@ -146,6 +146,7 @@ def forget() -> None:
     """Drops everything remembered, for instance because the country file was replaced."""
     _marks.clear()
     country_reader.cache_clear()
+    _nearby.cache_clear()
     _rules.cache_clear()
     agent_list.cache_clear()
     cloud_networks.cache_clear()
@@ -294,6 +295,43 @@ def _country(reader: maxminddb.Reader, ip: str) -> str:
     return _code(found)
 
 
+class _Nearby:
+    """The countries of thousands of addresses: many stand near each other, in a network that is known already."""
+
+    def __init__(self, reader: maxminddb.Reader) -> None:
+        self._reader = reader
+        self._known: dict[bytes, str] = {}
+
+    def of(self, ips: Sequence[str]) -> list[str]:
+        """The country of each normalised address; '' of what is none."""
+        found = []
+        for ip in ips:
+            packed = identity.packed_ip(ip)
+            near = b"" if packed is None else packed[: NEAR_BYTES[len(packed)]]
+            country = self._known.get(near) if near else ""
+            found.append(self._asked(ip, near) if country is None else country)
+        return found
+
+    def _asked(self, ip: str, near: bytes) -> str:
+        try:
+            record, bits = self._reader.get_with_prefix_len(ip)
+        except ValueError:
+            return ""  # an IPv6 address, and a file of IPv4 alone
+        country = _code(record)
+        if bits <= 8 * len(near):
+            if len(self._known) >= MOST_NEAR:
+                self._known.clear()
+            self._known[near] = country
+        return country
+
+
+@functools.lru_cache(maxsize=1)
+def _nearby(path: str) -> _Nearby:
+    reader = country_reader(path)
+    assert reader is not None
+    return _Nearby(reader)
+
+
 @functools.lru_cache(maxsize=1)
 def country_reader(path: str) -> maxminddb.Reader | None:
     """The country file, opened once; None (and a line in the log) where it cannot be read."""
@@ -350,7 +388,7 @@ def of_ips(ips: Sequence[str], stream: str = "") -> list[tuple[str, str, str]]:
     settings = conf.get()
     own, reader, lists = rules(stream), _countries(settings), settings.exclude.cloud_lists
     clouds = cloud_networks(tuple(map(str, lists))) if lists else None
-    countries = [_country(reader, ip) for ip in ips] if reader is not None else [""] * len(ips)
+    countries = _nearby(str(settings.country_database)).of(ips) if reader is not None else [""] * len(ips)
     if not own.networks and clouds is None:
         return [(country, "", "") for country in countries]
     told = []
@@ -394,6 +432,12 @@ def _rules(
         staff_networks=staff, relay_networks=relays, monitor_agents=agents, stream_relays=own
     )
 
+
+NEAR_BYTES = {4: 3, 16: 6}
+"""Of an address, IPv4's 24 and IPv6's 48 bits: no smaller network is routed, and lists of countries hold few."""
+
+MOST_NEAR = 100_000
+"""Networks whose country is remembered: some 10 MB."""
 
 _Name = tuple[int, str, tuple[int, ...]]
 """Key, stream where it has relays, and the starts of the periods under whose secrets there are keys too."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 from crawlerdetect import CrawlerDetect
 from crawlerdetect.providers import crawlers, exclusions
+from mmdb_writer import MMDBWriter
+from netaddr import IPSet
 
 from aircox_listen_stats.pipeline import recognise
 
@@ -51,3 +55,30 @@ def test_what_is_no_address_has_no_country(ip: str, country: str, settings) -> N
             return {"country_code": "BE"}
 
     assert recognise._country(AnyNumber(), ip) == ("BE" if ip == "192.0.2.1" else country)  # type: ignore[arg-type]
+
+
+def test_the_countries_of_many_are_those_of_each(tmp_path: Path, settings: Any) -> None:
+    """Whatever stands next to each other: networks smaller than what is remembered at once are looked up one by one."""
+    file = tmp_path / "countries.mmdb"
+    writer = MMDBWriter(ip_version=6, ipv4_compatible=True, database_type="Test-Country")
+    networks = {
+        "198.18.0.0/24": "BE",
+        "198.18.1.0/25": "FR",
+        "198.18.1.128/25": "NL",
+        "198.19.0.0/16": "LU",
+        "2001:db8::/48": "BE",
+        "2001:db8:1::/64": "DE",
+        "2001:db8:1:1::/64": "AT",
+    }
+    for network, code in networks.items():
+        writer.insert_network(IPSet([network]), {"country": {"iso_code": code}})
+    writer.to_db_file(str(file))
+    settings.AIRCOX_LISTEN_STATS = {"COUNTRY_DATABASE": str(file)}
+    recognise.forget()
+    ips = [f"198.{a}.{b}.{c}" for a in (18, 19) for b in (0, 1, 2) for c in (1, 127, 128, 255)]
+    ips += [f"2001:db8:{a:x}:{b:x}::1" for a in (0, 1, 2) for b in (0, 1, 2)] + ["12345", "", "a b", "::1"]
+    for order in (ips, ips[::-1], ips * 2):
+        told = [country for country, *_ in recognise.of_ips(order)]
+        assert told == [recognise.country_of(ip) for ip in order]
+    assert set(told) == {"", *networks.values()}
+    recognise.forget()
