@@ -713,6 +713,26 @@ class QuarterHour(models.Model):
         ]
 
 
+class QuarterChange(models.Model):
+    """Settled quarter-hours that came to be others: which, when, why, by whom, and their listening before and after."""
+
+    station_id = models.IntegerField()
+    stream_id = models.IntegerField(help_text=_("0: all streams of the station together."))
+    rule_set = models.CharField(max_length=32)
+    started = InstantField(help_text=_("Of the first that changed."))
+    ended = InstantField(help_text=_("Of the last that changed."))
+    quarters = models.IntegerField(help_text=_("How many changed."))
+    made = InstantField()
+    causes = models.JSONField(default=list, help_text=_("[why, who], each once."))
+    before_ms = models.BigIntegerField(help_text=_("Sum of the sessions."))
+    after_ms = models.BigIntegerField()
+
+    class Meta:
+        verbose_name = _("change of settled quarter-hours")
+        verbose_name_plural = _("changes of settled quarter-hours")
+        indexes = [models.Index(fields=["station_id", "stream_id", "rule_set", "ended"], name="listen_quarter_change")]
+
+
 class DayShare(models.Model):
     """What one country, app or referrer was heard by in one broadcast day, under one rule-set: outlives the sessions.
 

@@ -14,8 +14,10 @@ from .. import conf
 from ..fields import from_ms, to_ms
 from ..kernel.correlate import Listening, listening_ms
 from ..kernel.metrics import QUARTER_HOUR_MS, Periods
-from ..models import QuarterHour, Stream
-from . import lease, rows
+from ..kernel.types import Why
+from ..models import QuarterChange, QuarterHour, Stream
+from . import causes, lease, rows
+from .causes import Cause
 from .heard import covered, heard, sessions_known_from_ms, together
 from .lateness import late_ms
 
@@ -57,10 +59,19 @@ class _Computed:
     settled: npt.NDArray[np.bool_]
 
 
-def refresh(station_id: int, started_ms: int, ended_ms: int, *, now_ms: int, rule_sets: Sequence[str]) -> int:
+def refresh(
+    station_id: int,
+    started_ms: int,
+    ended_ms: int,
+    *,
+    now_ms: int,
+    rule_sets: Sequence[str],
+    why: Why | None = None,
+) -> int:
     """How many rows were written for the quarter-hours that the window touches and that are over.
 
-    One that nobody observed and nobody heard has no row. Those older than the kept sessions stay as they are.
+    One that nobody observed and nobody heard has no row. Those older than the kept sessions stay as they are. Settled
+    ones that change get a note (QuarterChange): with ``why``, and with what made their time stale.
     """
     streams = list(Stream.objects.of(station_id))
     first = max(started_ms, _known_from_ms(now_ms)) // QUARTER_HOUR_MS
@@ -68,7 +79,8 @@ def refresh(station_id: int, started_ms: int, ended_ms: int, *, now_ms: int, rul
     written = 0
     for begin in range(first, last, AT_ONCE) if streams else ():
         starts = np.arange(begin, min(begin + AT_ONCE, last), dtype=np.int64) * QUARTER_HOUR_MS
-        written += _write(station_id, starts, list(_compute(streams, starts, rule_sets, now_ms - late_ms(streams))))
+        computed = list(_compute(streams, starts, rule_sets, now_ms - late_ms(streams)))
+        written += _write(station_id, starts, computed, why, now_ms)
     return written
 
 
@@ -129,15 +141,70 @@ def _figures(listening: Listening, starts: Ints, ends: Ints, covered_ms: Ints) -
     return np.rint(np.stack([columns[name] for name in FIGURES], axis=1)).astype(np.int64)
 
 
-def _write(station_id: int, starts: Ints, computed: Sequence[_Computed]) -> int:
+def _write(station_id: int, starts: Ints, computed: Sequence[_Computed], why: Why | None, now_ms: int) -> int:
     stored = _stored(station_id, starts)
-    differing = [row for one in computed for row in _renewed(stored, station_id, starts, one)]
+    renewed = [(one, list(_renewed(stored, station_id, starts, one))) for one in computed]
+    differing = [row for _, some in renewed for row in some]
     if differing:
+        changes = _changes(station_id, stored, renewed, why, now_ms)
         with transaction.atomic():
             lease.ensure()
             for first in range(0, len(differing), ROWS_AT_ONCE):
                 _upsert(differing[first : first + ROWS_AT_ONCE])
+            QuarterChange.objects.bulk_create(changes)
     return len(differing)
+
+
+def _changes(
+    station_id: int,
+    stored: Mapping[tuple[int, str, int], tuple[int, ...]],
+    renewed: Sequence[tuple[_Computed, Sequence[tuple[Any, ...]]]],
+    why: Why | None,
+    now_ms: int,
+) -> list[QuarterChange]:
+    """A note of the settled rows that change, for each stream and rule-set."""
+    found = []
+    for one, some in renewed:
+        starts = [row[len(_KEY) - 1] for row in some]
+        known = [stored.get((one.stream_id, one.rule_set, start_ms)) for start_ms in starts]
+        changed = [
+            (start_ms, before[_LISTENING], row[len(_KEY) + _LISTENING])
+            for start_ms, before, row in zip(starts, known, some, strict=True)
+            if before is not None and before[_SETTLED]
+        ]
+        if changed:
+            found.append((one, changed))
+    if not found:
+        return []
+    bounds = [start_ms for _, changed in found for start_ms, _, _ in changed]
+    waiting = causes.waiting(station_id, min(bounds), max(bounds) + QUARTER_HOUR_MS)
+    own = [] if why is None else [Cause(why, causes.who())]
+    return [_change(station_id, one, changed, waiting, own, now_ms) for one, changed in found]
+
+
+def _change(
+    station_id: int,
+    one: _Computed,
+    changed: Sequence[tuple[int, int, int]],
+    waiting: Sequence[causes.Waiting],
+    own: Sequence[Cause],
+    now_ms: int,
+) -> QuarterChange:
+    started_ms, ended_ms = changed[0][0], changed[-1][0] + QUARTER_HOUR_MS
+    touching = [two.cause for two in waiting if two.started_ms < ended_ms and two.ended_ms > started_ms]
+    why = list(dict.fromkeys((*touching, *own))) or [Cause(Why.ANEW, causes.who())]
+    return QuarterChange(
+        station_id=station_id,
+        stream_id=one.stream_id,
+        rule_set=one.rule_set,
+        started=from_ms(started_ms),
+        ended=from_ms(ended_ms),
+        quarters=len(changed),
+        made=from_ms(now_ms),
+        causes=[[cause.why.value, cause.who] for cause in why],
+        before_ms=sum(before_ms for _, before_ms, _ in changed),
+        after_ms=sum(after_ms for _, _, after_ms in changed),
+    )
 
 
 _KEY = ("station_id", "stream_id", "rule_set", "started")
@@ -174,6 +241,7 @@ def _renewed(
 
 
 _PEAK_AT, _COVERED = FIGURES.index("peak_at"), FIGURES.index("covered_ms")
+_LISTENING, _SETTLED = FIGURES.index("listening_ms"), len(FIGURES)
 
 
 def _upsert(some: Sequence[tuple[Any, ...]]) -> None:

@@ -66,7 +66,7 @@ def rebuild(
         audiences += rollup.refresh(one, start_ms, end_ms, now_ms=now_ms, rule_sets=names, why=Why.REBUILD)
         steps.done()
     for one in stations:
-        quarters.refresh(one, started_ms, min(ended_ms, now_ms), now_ms=now_ms, rule_sets=names)
+        quarters.refresh(one, started_ms, min(ended_ms, now_ms), now_ms=now_ms, rule_sets=names, why=Why.REBUILD)
         shares.refresh(one, started_ms, ended_ms, now_ms=now_ms, rule_sets=names)
         cumes.refresh(one, started_ms, ended_ms, now_ms=now_ms, rule_sets=names)
     # Nothing says of which station a player is.

@@ -80,6 +80,18 @@ SHARES_HEADER = (
     *TERMS_HEADER,
 )
 
+CHANGES_HEADER = (
+    "changed_at",
+    "because",
+    "by",
+    "start",
+    "end",
+    "quarter_hours",
+    "listening_hours_before",
+    "listening_hours_after",
+    *TERMS_HEADER,
+)
+
 PROGRAMS_HEADER = _lines_header("program")
 STREAMS_HEADER = _lines_header("stream")
 
@@ -187,6 +199,23 @@ def _shares(made: ScopeReport, minimum: int) -> Iterator[Row]:
             )
 
 
+def _changes(made: ScopeReport, minimum: int) -> Iterator[Row]:
+    local = made.report.span.zone_info
+    for one in made.changes:
+        for cause in one.causes:
+            yield (
+                one.at,
+                cause.why,
+                cause.who,
+                one.started.astimezone(local),
+                one.ended.astimezone(local),
+                one.quarter_hours,
+                one.hours_before,
+                one.hours_after,
+                *_terms(made.report, minimum),
+            )
+
+
 def _lines(lines: Sequence[ReportLine], report: PeriodReport, minimum: int) -> Iterator[Row]:
     for line in lines:
         yield (
@@ -225,5 +254,6 @@ TABLES: Mapping[str, tuple[Sequence[str], Callable[[ScopeReport, int], Iterator[
     "programs": (PROGRAMS_HEADER, _programs),
     "streams": (STREAMS_HEADER, _streams),
     "shares": (SHARES_HEADER, _shares),
+    "changes": (CHANGES_HEADER, _changes),
 }
 """The tables of a report, by the value of ``?table=``; ``days`` of a single day are its hours."""

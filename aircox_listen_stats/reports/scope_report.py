@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,17 +12,18 @@ from ..fields import from_ms, to_ms
 from ..kernel import calendar
 from ..kernel.arrays import Ints
 from ..kernel.types import Layer, RuleSet
-from ..models import Airing, QuarterHour, Stream
+from ..models import Airing, QuarterChange, QuarterHour, Stream
 from . import by_airings, quarters
 from .amounts import Amounts
 from .comparison import Comparison, comparable_change, compared, until_of
+from .diffusion import RevisionCause
 from .figures import average, falls_short, hours, is_hidden, share
 from .periods import PeriodReport, Scope, ScopeKind
 from .quarters import Quarters
 from .shares import ShareTable, share_tables
 from .spans import Kind, Span
 
-__all__ = ["LineFigures", "ReportLine", "ScopeReport", "Step", "scope_report"]
+__all__ = ["Changed", "LineFigures", "ReportLine", "ScopeReport", "Step", "scope_report"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +91,26 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """Settled quarter-hours of the period that came to be others; ``hours`` are their listening hours."""
+
+    at: dt.datetime
+    causes: tuple[RevisionCause, ...]
+    started: dt.datetime
+    ended: dt.datetime
+    quarter_hours: int
+    hours_before: float
+    hours_after: float
+
+
+MOST_CHANGES = 50
+"""The latest are told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeReport:
-    """Figures, and tables by country, app and referrer; of a station or stream the steps by day (or hour); of a station
-    its programs and, of several, its streams.
+    """Figures, and tables by country, app and referrer; of a station or stream the steps by day (or hour), and what
+    changed after it was settled, latest first; of a station its programs and, of several, its streams.
     """
 
     comparison: Comparison
@@ -101,6 +119,7 @@ class ScopeReport:
     programs: tuple[ReportLine, ...]
     streams: tuple[ReportLine, ...]
     shares: tuple[ShareTable, ...]
+    changes: tuple[Changed, ...] = ()
 
     @property
     def report(self) -> PeriodReport:
@@ -151,7 +170,29 @@ def scope_report(scope: Scope, span: Span, rules: RuleSet, *, now: dt.datetime) 
         programs=programs,
         streams=streams,
         shares=share_tables(scope, span, rules, now=now),
+        changes=tuple(_changes(scope, span, rules)) if scope.kind in _OF_QUARTERS else (),
     )
+
+
+def _changes(scope: Scope, span: Span, rules: RuleSet) -> Iterator[Changed]:
+    stream_id = QuarterHour.STATION if scope.kind is ScopeKind.STATION else scope.id
+    found = QuarterChange.objects.filter(
+        station_id=scope.station_id,
+        stream_id=stream_id,
+        rule_set=rules.name,
+        ended__gt=span.started_ms,
+        started__lt=span.ended_ms,
+    )
+    for one in found.order_by("-made", "-pk")[:MOST_CHANGES]:
+        yield Changed(
+            at=one.made,
+            causes=tuple(RevisionCause(why=why, who=who) for why, who in one.causes),
+            started=one.started,
+            ended=one.ended,
+            quarter_hours=one.quarters,
+            hours_before=hours(one.before_ms),
+            hours_after=hours(one.after_ms),
+        )
 
 
 # Steps -------------------------------------------------------------------------------------------

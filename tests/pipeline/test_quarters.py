@@ -13,8 +13,9 @@ from aircox_listen_stats import conf
 from aircox_listen_stats.fields import from_ms, to_ms
 from aircox_listen_stats.kernel import metrics
 from aircox_listen_stats.kernel.correlate import Listening
-from aircox_listen_stats.models import QuarterHour, Session, Stream
-from aircox_listen_stats.pipeline import quarters, retention, rollup
+from aircox_listen_stats.kernel.types import Why
+from aircox_listen_stats.models import QuarterChange, QuarterHour, Session, StaleWindow, Stream
+from aircox_listen_stats.pipeline import causes, ingest, quarters, retention, rollup
 
 from .conftest import HOUR, SETTINGS, T0, at
 from .test_rollup import cover, session
@@ -110,6 +111,36 @@ def test_one_that_runs_has_no_row_and_one_that_nobody_observed_neither(stream: S
         (0, 450_000, 0),
         (1800, 0, 1),
     ]
+
+
+def test_a_settled_one_that_changes_says_when_why_by_whom_and_from_what_to_what(stream: Stream) -> None:
+    cover(stream, 0, 2700)
+    session(stream, 100, 2600)
+    refresh(0, 2700)
+    assert set(QuarterHour.objects.values_list("settled", "version")) == {(True, 1)}
+    assert refresh(0, 2700) == 0
+    assert not QuarterChange.objects.exists(), "what settles does not change"
+    session(stream, 1000, 2000)
+    with causes.acting_as("command listen_stats_import by Ada"):
+        ingest.mark_stale(StaleWindow.AUDIENCE, {1: [(at(1000), at(2000))]}, Why.LATE)
+        ingest.mark_stale(StaleWindow.AUDIENCE, {1: [(at(9000), at(9100))]}, Why.LABEL)
+    refresh(0, 2700)
+    for name in NAMES:
+        for scope in (0, stream.pk):
+            note = QuarterChange.objects.get(stream_id=scope, rule_set=name)
+            assert (to_ms(note.started), to_ms(note.ended)) == (at(900), at(2700))
+            assert (note.quarters, to_ms(note.made)) == (2, LATER)
+            assert note.causes == [["late", "command listen_stats_import by Ada"]]
+            assert (note.before_ms, note.after_ms) == (1_700_000, 2_700_000)
+    session(stream, 1100, 1900)
+    quarters.refresh(1, at(0), at(2700), now_ms=LATER, rule_sets=NAMES, why=Why.REBUILD)
+    last = QuarterChange.objects.filter(stream_id=0, rule_set="all").latest("pk")
+    assert [why for why, _ in last.causes] == ["late", "rebuild"], "what waits is named too"
+    StaleWindow.objects.all().delete()
+    Session.objects.all().delete()
+    refresh(0, 2700)
+    last = QuarterChange.objects.filter(stream_id=0, rule_set="all").latest("pk")
+    assert (last.causes, last.quarters, last.after_ms) == ([["anew", "collector"]], 3, 0)
 
 
 def test_late_input_makes_a_new_version_of_a_settled_one(stream: Stream) -> None:

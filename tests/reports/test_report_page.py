@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from aircox_listen_stats import conf
-from aircox_listen_stats.models import ProgramAccess
+from aircox_listen_stats.models import ProgramAccess, QuarterChange
 from aircox_listen_stats.reports import report_tables, spans
 from aircox_listen_stats.reports.comparison import compared
 from aircox_listen_stats.reports.definitions import PERIOD_DEFINITIONS, STANDS_ON
@@ -102,6 +102,39 @@ def test_hours_of_a_day_and_days_of_a_week_add_up_to_it(filled: Crowd, staff: Cl
     assert sum(float(row["listening_hours"]) for row in streams) == pytest.approx(
         filled.seconds().figures([(14_400, 14_400 + 25 * 3600)])["tlh"], abs=0.01
     )
+
+
+def test_what_changed_after_it_was_settled_is_told_in_every_form(filled: Crowd, staff: Client) -> None:
+    noon = dt.datetime(2026, 10, 24, 12, tzinfo=dt.UTC)
+    told = {
+        "station_id": 1,
+        "rule_set": "triton",
+        "quarters": 3,
+        "made": noon + dt.timedelta(days=2),
+        "causes": [["late", "collector"], ["rebuild", "command listen_stats_rebuild by Ada"]],
+        "before_ms": 3_600_000,
+        "after_ms": 5_400_000,
+    }
+    for days, stream_id in ((0, 0), (0, 99), (2, 0)):
+        started = noon + dt.timedelta(days=days)
+        ended = started + dt.timedelta(hours=1)
+        QuarterChange.objects.create(started=started, ended=ended, stream_id=stream_id, **told)
+    address, asked = reverse("listen_stats:report"), {"period": "2026-10-24"}
+    page = body(staff.get(address, asked)).decode()
+    assert page.count("3 quarter-hours between 24 Oct 2026, 14:00 and 24 Oct 2026, 15:00") == 1
+    assert "1.0 h of listening became 1.5 h" in " ".join(page.split())
+    assert "command listen_stats_rebuild by Ada" in page
+    found = rows(staff, address, table="changes", **asked)
+    assert [(row["because"], row["by"], row["quarter_hours"]) for row in found] == [
+        ("late", "collector", "3"),
+        ("rebuild", "command listen_stats_rebuild by Ada", "3"),
+    ]
+    assert [(float(row["listening_hours_before"]), float(row["listening_hours_after"])) for row in found] == [
+        (1, 1.5)
+    ] * 2
+    (change,) = staff.get(address, {"format": "json", **asked}).json()["changes"]
+    assert (change["hours_before"], change["hours_after"], change["quarter_hours"]) == (1, 1.5, 3)
+    assert "quarter-hours between" not in body(staff.get(address, {"period": "2026-10-23"})).decode()
 
 
 def test_programs_stand_beside_their_own_past(filled: Crowd, staff: Client) -> None:
