@@ -122,6 +122,14 @@ def test_the_second_lane_runs_beside_the_first_and_shows_its_legs_whole(
     assert "1 of 3 legs passed" in shown
 
 
+def test_every_test_is_in_one_half_of_the_suite():
+    held = [one for one in (ROOT / "tests").iterdir() if any(one.rglob("test_*.py")) or one.match("test_*.py")]
+    assert len(held) > 10
+    for one in held:
+        halves = [half for half in (run_tests.FIRST_HALF, run_tests.SECOND_HALF) if any(map(one.match, half))]
+        assert len(halves) == 1, one.name
+
+
 def test_the_wrong_django_is_refused():
     require_django("")
     with pytest.raises(pytest.UsageError, match=r"is to prove Django 3\.1"):
