@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks._own_database import KINDS, own_database
+from benchmarks._own_database import KINDS, on_each_database, own_database
 from benchmarks._ratios import line
 
 MUST_RATIO, GOAL_RATIO = 5.0, 10.0
@@ -48,12 +48,7 @@ OURS, PEER = f"/audience/callback/ice/{TOKEN_PATH}", f"/callback/{TOKEN_PATH}"
 
 def measure(quick: bool) -> int:
     """0 when every must holds, on both databases."""
-    missed = 0
-    for kind in KINDS:
-        options = ["--quick"] if quick else []
-        done = subprocess.run([sys.executable, "-m", "benchmarks._callbacks", "--on", kind, *options], check=False)
-        missed += done.returncode != 0
-    return missed
+    return on_each_database("_callbacks", quick=quick)
 
 
 def main() -> int:

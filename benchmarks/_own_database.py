@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 KINDS = ("sqlite", "postgresql")
+
+
+def on_each_database(module: str, *, quick: bool) -> int:
+    """On how many kinds of database ``python -m benchmarks.<module> --on <kind>`` missed a must: a process for each."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *(["--quick"] if quick else []), "--on"]
+    return sum(subprocess.run([*command, kind], check=False).returncode != 0 for kind in KINDS)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 
 from benchmarks import _callbacks
-from benchmarks._own_database import KINDS, own_database
+from benchmarks._own_database import KINDS, on_each_database, own_database
 from benchmarks._ratios import line
 
 MUST, GOAL = 4.0, 6.0
@@ -71,11 +71,7 @@ def main() -> int:
     if given.on:
         with own_database(given.on):
             return measure(given.on, quick=given.quick)
-    missed = 0
-    for kind in KINDS:
-        options = ["--quick"] if given.quick else []
-        done = subprocess.run([sys.executable, "-m", "benchmarks.ingest", "--on", kind, *options], check=False)
-        missed += done.returncode != 0
+    missed = on_each_database("ingest", quick=given.quick)
     return missed + (0 if given.events_only else _callbacks.measure(given.quick))
 
 

@@ -14,12 +14,11 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import statistics
-import subprocess
 import sys
 import time
 from typing import Any
 
-from benchmarks._own_database import KINDS, own_database
+from benchmarks._own_database import KINDS, on_each_database, own_database
 from benchmarks._ratios import line
 
 BLOCKS, BLOCK_TICKS = 12, 40
@@ -40,9 +39,7 @@ def main() -> int:
     if given.on:
         with own_database(given.on):
             return measure(given.on, QUICK_BLOCKS if given.quick else BLOCKS)
-    options = ["--quick"] if given.quick else []
-    command = [sys.executable, "-m", "benchmarks.monitor_tick", *options, "--on"]
-    return sum(subprocess.run([*command, kind], check=False).returncode != 0 for kind in KINDS)
+    return on_each_database("monitor_tick", quick=given.quick)
 
 
 def measure(kind: str, blocks: int) -> int:

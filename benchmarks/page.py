@@ -18,13 +18,12 @@ import argparse
 import datetime as dt
 import gc
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks._own_database import KINDS, own_database
+from benchmarks._own_database import KINDS, on_each_database, own_database
 from benchmarks._ratios import line
 
 MUST_ROLLUP_MS, GOAL_ROLLUP_MS = 2.0, 0.5
@@ -55,12 +54,7 @@ def main() -> int:
     if given.on:
         with own_database(given.on):
             return measure(given.on, quick=given.quick)
-    missed = 0
-    for kind in KINDS:
-        options = ["--quick"] if given.quick else []
-        done = subprocess.run([sys.executable, "-m", "benchmarks.page", "--on", kind, *options], check=False)
-        missed += done.returncode != 0
-    return missed
+    return on_each_database("page", quick=given.quick)
 
 
 def measure(kind: str, *, quick: bool) -> int:

@@ -25,7 +25,7 @@ import sys
 import time
 from typing import Any
 
-from benchmarks._own_database import KINDS, own_database
+from benchmarks._own_database import KINDS, on_each_database, own_database
 from benchmarks._ratios import line
 
 MUST_MONTH_S, MUST_YEAR_S = 2.0, 3.0
@@ -66,12 +66,7 @@ def main() -> int:
     if given.on:
         with own_database(given.on):
             return measure(given.on, quick=given.quick)
-    missed = 0
-    for kind in KINDS:
-        options = ["--quick"] if given.quick else []
-        done = subprocess.run([sys.executable, "-m", "benchmarks.reports", "--on", kind, *options], check=False)
-        missed += done.returncode != 0
-    return missed
+    return on_each_database("reports", quick=given.quick)
 
 
 def measure(kind: str, *, quick: bool) -> int:

@@ -16,6 +16,7 @@ from ..kernel.correlate import Listening, listening_ms
 from ..kernel.metrics import QUARTER_HOUR_MS, Periods
 from ..kernel.types import Why
 from ..models import QuarterChange, QuarterHour, Stream
+from ..reports.quarters import FIGURES
 from . import causes, lease, rows
 from .causes import Cause
 from .heard import covered, heard, sessions_known_from_ms, together
@@ -30,23 +31,6 @@ AT_ONCE = 7 * 96
 
 ROWS_AT_ONCE = 50
 """Rows of one statement: SQLite took no more than 999 parameters until 3.32."""
-
-FIGURES = (
-    "listening_ms",
-    "person_ms",
-    "inherited",
-    "begun",
-    "listeners",
-    "peak",
-    "peak_at",
-    "quarter_listeners",
-    "quarter_listeners_in_one_piece",
-    "bytes_sent",
-    "bytes_told_ms",
-    "delivered_ms",
-    "delivered_told_ms",
-    "covered_ms",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -240,7 +224,7 @@ def _renewed(
         yield station_id, one.stream_id, one.rule_set, started_ms, *row, bool(was_settled or settled), version
 
 
-_PEAK_AT, _COVERED = FIGURES.index("peak_at"), FIGURES.index("covered_ms")
+_PEAK_AT = FIGURES.index("peak_at")
 _LISTENING, _SETTLED = FIGURES.index("listening_ms"), len(FIGURES)
 
 

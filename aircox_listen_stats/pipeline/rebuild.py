@@ -10,7 +10,7 @@ from django.db import transaction
 from .. import conf
 from ..fields import from_ms
 from ..kernel.types import Why
-from ..models import Connection, StaleWindow, Stream
+from ..models import StaleWindow, Stream
 from . import cumes, ingest, players, quarters, rollup, shares, stitching, timeline
 
 MS = 1000
@@ -92,20 +92,11 @@ class _Steps:
 
 
 def _restitch(station_id: int, started_ms: int, ended_ms: int) -> int:
-    streams = list(Stream.objects.of(station_id).values_list("pk", flat=True))
-    touched = sorted(
-        set(
-            Connection.objects.filter(
-                stream__in=streams, started__lt=from_ms(ended_ms), seen__gte=from_ms(started_ms)
-            ).values_list("stream_id", "listener")
-        )
-    )
     changed = 0
     gap_ms = conf.get().rules().gap_seconds * MS
-    for first in range(0, len(touched), LISTENERS_AT_ONCE):
+    for some in stitching.listeners(station_id, started_ms, ended_ms, at_once=LISTENERS_AT_ONCE):
         with transaction.atomic():
             ingest.wait_for_reports()
-            some = set(touched[first : first + LISTENERS_AT_ONCE])
             done = stitching.restitch(some, gap_ms=gap_ms)
             ingest.mark_stale_windows(done.windows, Why.REBUILD)
         changed += done.opened + done.changed + done.removed

@@ -275,24 +275,15 @@ def _crawlers() -> tuple[Any, Any, list[re.Pattern[str]]]:
 
 def country_of(ip: str) -> str:
     """ISO 3166 two-letter code, '' where unknown or where no country file is configured."""
-    reader = _countries(conf.get())
-    return _country(reader, identity.normalise_ip(ip)) if reader is not None else ""
+    return _countries_of([identity.normalise_ip(ip)], conf.get())[0]
 
 
-def _countries(settings: conf.Settings) -> maxminddb.Reader | None:
-    return None if settings.country_database is None else country_reader(str(settings.country_database))
-
-
-def _country(reader: maxminddb.Reader, ip: str) -> str:
-    """The country of a normalised address; '' of what is none."""
-    # The reader itself takes any number for an address, a hash of digits too.
-    if identity.packed_ip(ip) is None:
-        return ""
-    try:
-        found: Any = reader.get(ip)
-    except ValueError:
-        return ""  # an IPv6 address, and a file of IPv4 alone
-    return _code(found)
+def _countries_of(ips: Sequence[str], settings: conf.Settings) -> list[str]:
+    """:func:`country_of` of each of some normalised addresses."""
+    path = settings.country_database
+    if path is None or country_reader(str(path)) is None:
+        return [""] * len(ips)
+    return _nearby(str(path)).of(ips)
 
 
 class _Nearby:
@@ -306,7 +297,7 @@ class _Nearby:
         """The country of each normalised address; '' of what is none."""
         found = []
         for ip in ips:
-            packed = identity.packed_ip(ip)
+            packed = identity.packed_ip(ip)  # the file itself takes any number for an address, a hash of digits too
             near = b"" if packed is None else packed[: NEAR_BYTES[len(packed)]]
             country = self._known.get(near) if near else ""
             found.append(self._asked(ip, near) if country is None else country)
@@ -386,9 +377,9 @@ def of_ip(ip: str, stream: str = "") -> tuple[str, str, str]:
 def of_ips(ips: Sequence[str], stream: str = "") -> list[tuple[str, str, str]]:
     """:func:`of_ip` of each of some normalised addresses."""
     settings = conf.get()
-    own, reader, lists = rules(stream), _countries(settings), settings.exclude.cloud_lists
+    own, lists = rules(stream), settings.exclude.cloud_lists
     clouds = cloud_networks(tuple(map(str, lists))) if lists else None
-    countries = _nearby(str(settings.country_database)).of(ips) if reader is not None else [""] * len(ips)
+    countries = _countries_of(ips, settings)
     if not own.networks and clouds is None:
         return [(country, "", "") for country in countries]
     told = []

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from django.db import OperationalError, connection, transaction
+from django.db.models import Index
 
 from ..models import Lease, Session
 from . import lease, rows
@@ -51,12 +52,7 @@ def put_off(*, to_read_bytes: int, source: str, now_ms: int) -> bool:
 
 def missing() -> list[str]:
     """The indexes of the session table that are not there, or were not made to their end."""
-    with connection.cursor() as cursor:
-        there = connection.introspection.get_constraints(cursor, Session._meta.db_table)
-    unfinished = _unfinished()
-    return sorted(
-        one.name for one in Session._meta.indexes if one.name and (one.name not in there or one.name in unfinished)
-    )
+    return sorted(one.name for one, _ in _missing())
 
 
 def make_missing(*, is_alone: bool = False) -> list[str]:
@@ -65,20 +61,27 @@ def make_missing(*, is_alone: bool = False) -> list[str]:
     Others read and write meanwhile; with ``is_alone`` they only read, and it
     takes half the time.
     """
-    names = missing()
+    found = _missing()
     # PostgreSQL does it beside others outside of transactions alone.
     is_beside = connection.vendor == "postgresql" and not connection.in_atomic_block and not is_alone
     more = {"concurrently": True} if is_beside else {}
+    with _sorting_fast() if found else nullcontext():
+        for index, is_unfinished in found:
+            with connection.schema_editor(atomic=False) as editor:
+                if is_unfinished:
+                    editor.remove_index(Session, index)
+                editor.add_index(Session, index, **more)
+            log.info("Index %s of the sessions was made again.", index.name)
+    return sorted(one.name for one, _ in found)
+
+
+def _missing() -> list[tuple[Index, bool]]:
+    """Each one that is missing, and whether a part of it is in the way."""
+    with connection.cursor() as cursor:
+        there = connection.introspection.get_constraints(cursor, Session._meta.db_table)
     unfinished = _unfinished()
-    with _sorting_fast() if names else nullcontext():
-        for index in Session._meta.indexes:
-            if index.name in names:
-                with connection.schema_editor(atomic=False) as editor:
-                    if index.name in unfinished:
-                        editor.remove_index(Session, index)
-                    editor.add_index(Session, index, **more)
-                log.info("Index %s of the sessions was made again.", index.name)
-    return names
+    indexes = Session._meta.indexes
+    return [(one, one.name in unfinished) for one in indexes if one.name not in there or one.name in unfinished]
 
 
 @contextmanager

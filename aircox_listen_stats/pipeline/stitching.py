@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from ..fields import from_ms
 from ..kernel import sessionize
 from ..kernel.identity import household_key
 from ..kernel.rulings import Facts, Rulings
 from ..kernel.types import ConnectionSpan, SessionSpan
-from ..models import LONG_SESSION_MS, Connection, Session
+from ..models import LONG_SESSION_MS, Connection, Session, Stream
 from . import rows
 from .rulings import stored
 
@@ -107,6 +108,15 @@ _FIELDS = (
     "switches",
     "referrer",
 )
+
+
+def listeners(station_id: int, started_ms: int, ended_ms: int, *, at_once: int) -> Iterator[set[Who]]:
+    """Those of a station whose sockets, as far as they are kept, touch the stretch: ``at_once`` of them at a time."""
+    streams = list(Stream.objects.of(station_id).values_list("pk", flat=True))
+    heard = Connection.objects.filter(stream__in=streams, started__lt=from_ms(ended_ms), seen__gte=from_ms(started_ms))
+    found = sorted(set(heard.values_list("stream_id", "listener")))
+    for first in range(0, len(found), at_once):
+        yield set(found[first : first + at_once])
 
 
 def restitch(touched: Collection[Who], *, gap_ms: int) -> Stitched:

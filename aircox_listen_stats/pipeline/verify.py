@@ -11,7 +11,7 @@ from .. import conf
 from ..fields import from_ms
 from ..kernel import calendar
 from ..kernel.types import MS
-from ..models import Connection, StaleWindow, Stream
+from ..models import StaleWindow, Stream
 from . import ingest, players, rollup, stitching
 
 __all__ = ["Compared", "VerifiedDay", "verify"]
@@ -87,20 +87,12 @@ def _day(stations: list[int], started_ms: int, ended_ms: int, now_ms: int) -> Ve
 
 
 def _sessions(station_id: int, started_ms: int, ended_ms: int) -> tuple[int, int]:
-    streams = list(Stream.objects.of(station_id).values_list("pk", flat=True))
-    touched = sorted(
-        set(
-            Connection.objects.filter(
-                stream__in=streams, started__lt=from_ms(ended_ms), seen__gte=from_ms(started_ms)
-            ).values_list("stream_id", "listener")
-        )
-    )
     gap_ms = conf.get().rules().gap_seconds * MS
     found = []
-    for first in range(0, len(touched), LISTENERS_AT_ONCE):
+    for some in stitching.listeners(station_id, started_ms, ended_ms, at_once=LISTENERS_AT_ONCE):
         with transaction.atomic():
             ingest.wait_for_reports()
-            found.append(stitching.differing(set(touched[first : first + LISTENERS_AT_ONCE]), gap_ms=gap_ms))
+            found.append(stitching.differing(some, gap_ms=gap_ms))
     return sum(derived for derived, _ in found), sum(differing for _, differing in found)
 
 

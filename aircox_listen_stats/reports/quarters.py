@@ -15,14 +15,14 @@ from ..kernel.metrics import QUARTER_HOUR_MS
 from ..models import QuarterHour
 from . import rows
 
-__all__ = ["COLUMNS", "LINE_COLUMNS", "Quarters", "columns_of", "read", "read_streams", "whole_quarters"]
+__all__ = ["COLUMNS", "FIGURES", "LINE_COLUMNS", "Quarters", "columns_of", "read", "read_streams", "whole_quarters"]
 
-COLUMNS = (
-    "started",
+FIGURES = (
     "listening_ms",
     "person_ms",
     "inherited",
     "begun",
+    "listeners",
     "peak",
     "peak_at",
     "quarter_listeners",
@@ -32,8 +32,11 @@ COLUMNS = (
     "delivered_ms",
     "delivered_told_ms",
     "covered_ms",
-    "settled",
 )
+"""What a quarter-hour has besides its name, whether it is settled and its version."""
+
+COLUMNS = ("started", *(name for name in FIGURES if name != "listeners"), "settled")
+"""What figures of longer stretches are made of: listeners are never added."""
 
 LINE_COLUMNS = ("started", "listening_ms", "begun", "peak", "covered_ms", "settled")
 """What a line of a table or a bar needs: a third of the columns take a third of the time."""

@@ -67,17 +67,18 @@ class BlockLog(LogFile):
         with self._open() as log, ThreadPoolExecutor(SCANNING) as scanning:
             log.seek(offset)
             asked: deque[Future[bytes]] = deque()
-            found: list[bytes] = []
+            found = bytearray()
             for block, _ in _blocks(log, 0):
                 asked.append(scanning.submit(_long_lines, block, seconds))
                 if len(asked) > SCANNING:
-                    found.append(asked.popleft().result())
-                if sum(map(len, found)) > BLOCK_BYTES:
-                    yield reader.read(b"".join(found), 0)
-                    found = []
-            found += [one.result() for one in asked]
-            if any(found):
-                yield reader.read(b"".join(found), 0)
+                    found += asked.popleft().result()
+                if len(found) > BLOCK_BYTES:
+                    yield reader.read(bytes(found), 0)
+                    found.clear()
+            for one in asked:
+                found += one.result()
+            if found:
+                yield reader.read(bytes(found), 0)
 
     def bytes_read(self) -> int:
         """How much of ``size`` the last reading has come through."""

@@ -10,6 +10,7 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
+from typing import Any
 
 from ..reports.diffusion import DiffusionAudience, UnderLine
 from ..reports.figures import KNOWN_COVERAGE
@@ -290,17 +291,10 @@ def percent(part: float) -> str:
 def _bar(line: DiffusionLine, left: float, place: float, top: int) -> Bar:
     mean = line.figures.average if line.figures else None
     peak = line.figures.peak if line.figures else None
-    width = min(place * BAR_FILL, WIDEST_BAR)
     return Bar(
         line=line,
-        left=percent(left + (place - width) / 2),
-        width=percent(width),
-        place_left=percent(left),
-        place_width=percent(place),
-        top=None if mean is None else percent(1 - mean / top),
-        height=None if mean is None else percent(mean / top),
-        peak_top=None if peak is None or mean is None else percent(1 - peak / top),
         is_hatched=mean is None or (line.figures is not None and line.figures.coverage < KNOWN_COVERAGE),
+        **_geometry(left, place, mean, peak, top),
     )
 
 
@@ -308,18 +302,25 @@ def _step_bar(step: Step, left: float, place: float, top: int) -> StepBar:
     figures = step.figures
     mean = figures.average if figures else None
     peak = figures.peak if figures else None
-    width = min(place * BAR_FILL, WIDEST_BAR)
     return StepBar(
         step=step,
-        left=percent(left + (place - width) / 2),
-        width=percent(width),
-        place_left=percent(left),
-        place_width=percent(place),
-        top=None if mean is None else percent(1 - mean / top),
-        height=None if mean is None else percent(mean / top),
-        peak_top=None if peak is None or mean is None else percent(1 - peak / top),
         is_hatched=figures is not None and (figures.coverage or 0) < KNOWN_COVERAGE,
+        **_geometry(left, place, mean, peak, top),
     )
+
+
+def _geometry(left: float, place: float, mean: float | None, peak: int | None, top: int) -> dict[str, Any]:
+    """Where a bar stands in its place, and how high: what all bars have."""
+    width = min(place * BAR_FILL, WIDEST_BAR)
+    return {
+        "left": percent(left + (place - width) / 2),
+        "width": percent(width),
+        "place_left": percent(left),
+        "place_width": percent(place),
+        "top": None if mean is None else percent(1 - mean / top),
+        "height": None if mean is None else percent(mean / top),
+        "peak_top": None if peak is None or mean is None else percent(1 - peak / top),
+    }
 
 
 def _step_kinds(bar: StepBar) -> Iterable[str]:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import maxminddb
 import pytest
 from crawlerdetect import CrawlerDetect
 from crawlerdetect.providers import crawlers, exclusions
@@ -51,10 +52,11 @@ def test_every_agent_is_the_crawler_that_the_library_takes_it_for() -> None:
 )
 def test_what_is_no_address_has_no_country(ip: str, country: str, settings) -> None:
     class AnyNumber:
-        def get(self, ip: str) -> dict[str, str]:
-            return {"country_code": "BE"}
+        def get_with_prefix_len(self, ip: str) -> tuple[dict[str, str], int]:
+            return {"country_code": "BE"}, 32
 
-    assert recognise._country(AnyNumber(), ip) == ("BE" if ip == "192.0.2.1" else country)  # type: ignore[arg-type]
+    found = recognise._Nearby(AnyNumber()).of([ip])  # type: ignore[arg-type]
+    assert found == ["BE" if ip == "192.0.2.1" else country]
 
 
 def test_the_countries_of_many_are_those_of_each(tmp_path: Path, settings: Any) -> None:
@@ -77,8 +79,13 @@ def test_the_countries_of_many_are_those_of_each(tmp_path: Path, settings: Any) 
     recognise.forget()
     ips = [f"198.{a}.{b}.{c}" for a in (18, 19) for b in (0, 1, 2) for c in (1, 127, 128, 255)]
     ips += [f"2001:db8:{a:x}:{b:x}::1" for a in (0, 1, 2) for b in (0, 1, 2)] + ["12345", "", "a b", "::1"]
+    with maxminddb.open_database(file) as reader:
+        alone = {
+            ip: (reader.get(ip) or {}).get("country", {}).get("iso_code", "") for ip in ips if "." in ip or ":" in ip
+        }
     for order in (ips, ips[::-1], ips * 2):
         told = [country for country, *_ in recognise.of_ips(order)]
+        assert told == [alone.get(ip, "") for ip in order]
         assert told == [recognise.country_of(ip) for ip in order]
     assert set(told) == {"", *networks.values()}
     recognise.forget()
