@@ -4,11 +4,15 @@ What was understood of such an event is kept as an accepted one is: its
 listener as a key, its path as a stream, a rendition and a number. What was
 wrong is kept as a shape, without a digit or a letter of it, since anything may
 stand in the wrong field. So nothing kept here is more than what an accepted
-event keeps, and a mended event is the same event as the right one, sent later.
+event keeps, and a mended event is the same event as the right one, sent sooner
+or later. That is so as long as the right one is kept, and under the secret of
+the period in which the event ended: beyond, a letter is not told again, since
+it might be counted twice.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import re
@@ -21,12 +25,13 @@ import msgspec
 
 from .. import conf
 from ..errors import ListenStatsError
-from ..fields import from_ms
+from ..fields import from_ms, to_ms
 from ..kernel.types import ListenerMark
 from ..models import DeadLetter
 from ..sources import hls
 from ..sources.stream_events import FIELDS, BadField, Event, StreamEventsSource, Told, event_of, instant_of
 from . import event_rows
+from .event_rows import oldest_known_ms
 
 LONGEST_SHAPE = 96
 LONGEST_NAME = 48
@@ -41,6 +46,9 @@ ABSENT = ""
 
 _LISTENER = "listener"
 """Under this name a letter keeps whose event it was."""
+
+_KEYS_SINCE = "keys_since"
+"""Under this name, when the period began under whose secret the listener and the session are keys."""
 
 _PLAIN = ("origin", "status", "bytes_sent", "seconds_connected")
 _STAMPS = ("time_end", "time_start")
@@ -76,7 +84,8 @@ class Replayed:
     accepted: int = 0
     duplicates: int = 0
     ignored: int = 0  # well-formed now, and no listening
-    refused: int = 0  # kept, with what is wrong now
+    too_old: int = 0  # kept: the right event may have been counted and forgotten since
+    refused: int = 0  # kept: something is still wrong
 
 
 def shape(value: Any) -> str:
@@ -144,7 +153,11 @@ def mend(source: StreamEventsSource, row: DeadLetter, values: Mapping[str, str],
             raise UnknownField(f"Unknown field {name!r}. Fields of an event: {', '.join(MENDABLE)}.")
     event = {name: value for name, value in row.event.items() if name not in values}
     told = _understood(event_rows.Door(source, now_ms), {**_as_told(source, event), **values})
-    row.event = {**told, **({_LISTENER: event[_LISTENER]} if _LISTENER in event and _LISTENER not in told else {})}
+    if _LISTENER in event and _LISTENER not in told:
+        told[_LISTENER] = event[_LISTENER]
+    if since := max(told.get(_KEYS_SINCE, ""), event.get(_KEYS_SINCE, "")):  # keys of two periods fit no event
+        told[_KEYS_SINCE] = since
+    row.event = told
     try:
         _again(source, row.event, now_ms)
     except BadField as error:
@@ -164,12 +177,15 @@ def replay(
     """Tells letters again: those that are well-formed now are stored and deleted here, the others stay."""
     told: list[Told] = []
     done: list[int] = []
-    ignored = refused = 0
+    ignored = refused = too_old = 0
     for row in letters:
         try:
             one = _again(source, row.event, now_ms)
-        except BadField:
-            refused += 1
+        except BadField as error:
+            if error.reason == "too_old":
+                too_old += 1
+            else:
+                refused += 1
             continue
         done.append(row.pk)
         if one is None:
@@ -177,7 +193,9 @@ def replay(
         else:
             told.append(one)
     accepted = len(event_rows.unknown(told)) if dry_run else _store(source.name, told, done, now_ms)
-    return Replayed(accepted=accepted, duplicates=len(told) - accepted, ignored=ignored, refused=refused)
+    return Replayed(
+        accepted=accepted, duplicates=len(told) - accepted, ignored=ignored, too_old=too_old, refused=refused
+    )
 
 
 def _store(source: str, told: Sequence[Told], done: Sequence[int], now_ms: int) -> int:
@@ -214,7 +232,10 @@ def _understood(door: event_rows.Door, fields: Mapping[str, Any]) -> dict[str, A
     ended_ms = _instant_or_none(given.get("time_end"), "time_end")
     ended_ms = door.secrets.started_ms if ended_ms is None else ended_ms
     kept.update(_part(door.source, given))
-    kept.update(_session(door, given, fields, ended_ms))
+    session = _session(door, given, fields, ended_ms)
+    kept.update(session)
+    if "ip" in given or session.get("session") != fields.get("session"):
+        kept[_KEYS_SINCE] = from_ms(door.keys_since_ms(ended_ms)).isoformat()
     if "ip" in given:
         try:
             event = event_of({**_STAND_INS, "origin": "hls", **{name: given[name] for name in _WHOSE if name in given}})
@@ -295,7 +316,9 @@ def _again(source: StreamEventsSource, event: Mapping[str, Any], now_ms: int) ->
     if _LISTENER not in event:
         raise BadField("ip", "missing")
     session = told.pop("session", None)
-    request, _ = source.request(event_of({**told, "ip": _STAND_INS["ip"]}), now_ms=now_ms)
+    since = event.get(_KEYS_SINCE)
+    oldest_ms = max(oldest_known_ms(now_ms), to_ms(dt.datetime.fromisoformat(since)) if since else 0)
+    request, _ = source.request(event_of({**told, "ip": _STAND_INS["ip"]}), now_ms=now_ms, oldest_ms=oldest_ms)
     if request is None:
         return None
     whose = dict(event[_LISTENER])

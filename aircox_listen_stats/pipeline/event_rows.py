@@ -79,12 +79,10 @@ class Door:
         settings = conf.get()
         self.source = source
         self.secrets = secrets.current(now_ms)
-        self.oldest_ms = max(
-            calendar.period_start(
-                self.secrets.started_ms - 1, settings.key_rotation, settings.zone, settings.broadcast_day_start
-            ),
-            now_ms - settings.keep_events_days * DAY_MS,
+        self._before_ms = calendar.period_start(
+            self.secrets.started_ms - 1, settings.key_rotation, settings.zone, settings.broadcast_day_start
         )
+        self.oldest_ms = max(self._before_ms, oldest_known_ms(now_ms))
         self._same: dict[int, int] = {}
         self._people: dict[tuple[str | None, ...], _Person] = {}
         _people.begin(settings, self.secrets)
@@ -115,6 +113,10 @@ class Door:
             self._people[told] = person
         return (person.now if ended_ms >= self.secrets.started_ms else person.before), person.identity_known
 
+    def keys_since_ms(self, ended_ms: int) -> int:
+        """When the period began under whose secret the keys of an event are made that ended then."""
+        return self.secrets.started_ms if ended_ms >= self.secrets.started_ms else self._before_ms
+
     def _recognised(self, event: Event, stream: str) -> _Person:
         address, identity_known = self.source.address_of(event)
         mark = recognise.mark(address, self.secrets, stream)
@@ -129,6 +131,11 @@ class Door:
         if ended_ms < self.secrets.started_ms and self.secrets.previous is not None:
             secret = self.secrets.previous
         return _hashed(told, secret)
+
+
+def oldest_known_ms(now_ms: int) -> int:
+    """An accepted event that ended then or later is still kept: told again, it is known."""
+    return now_ms - conf.get().keep_events_days * DAY_MS
 
 
 def event_key(source: str, request: Request, listener: int, session: int | None) -> int:

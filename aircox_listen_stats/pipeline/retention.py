@@ -24,7 +24,7 @@ from ..models import (
     StreamEvent,
 )
 from ..reports.heard import HORIZON, sessions_cutoff_ms
-from . import ingest, letters, players, rows, secrets, stitching
+from . import event_rows, ingest, letters, players, rows, secrets, stitching
 
 DAY_MS = 24 * 3600 * 1000
 HOUR_MS = 3600 * 1000
@@ -78,7 +78,7 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
     stale = StaleWindow.objects.filter(ended__lt=sessions_ms)
     callbacks = Inbox.objects.filter(received__lt=connections_ms)
     of_players = {"events_before_ms": connections_ms, "sessions_before_ms": sessions_ms, "now_ms": now_ms}
-    events = StreamEvent.objects.filter(ended__lt=now_ms - settings.keep_events_days * DAY_MS)
+    events = StreamEvent.objects.filter(ended__lt=event_rows.oldest_known_ms(now_ms))
     # A ruling about a listener holds its key, which lives a month at most.
     ruled = Ruling.objects.filter(listener__isnull=False, made__lt=from_ms(sessions_ms - LONGEST_PERIOD_MS))
     dead_letters = DeadLetter.objects.filter(received__lt=now_ms - settings.keep_dead_letters_days * DAY_MS)

@@ -13,6 +13,7 @@ from aircox_listen_stats.models import DeadLetter, IngestToken, SourceState, Str
 from aircox_listen_stats.pipeline import tokens
 from aircox_listen_stats.sources import registry
 
+from .conftest import HOUR
 from .test_stream_events import ICECAST, NOW, SETTINGS, collect, take
 
 pytestmark = pytest.mark.django_db
@@ -104,13 +105,28 @@ def test_letters_are_listed_shown_mended_told_again_and_dropped() -> None:
     assert "1 are still wrong: event missing" not in run("listen_stats_deadletters", "mend", "status=200", *chosen)
     assert "events: 2 would be accepted" in run("listen_stats_deadletters", "replay", "--all", "--dry-run")
     assert not StreamEvent.objects.exists()
-    assert "events: 2 accepted, 0 there already, 0 no listening, 1 still wrong" in run(
+    assert "events: 2 accepted, 0 there already, 0 no listening, 1 still wrong, 0 too old.\n" in run(
         "listen_stats_deadletters", "replay", "--all"
     )
     assert StreamEvent.objects.count() == 2
     assert "1 would go" in run("listen_stats_deadletters", "drop", "--all", "--dry-run")
     assert "1 gone" in run("listen_stats_deadletters", "drop", "--id", str(DeadLetter.objects.get().pk))
     assert "No dead letters" in run("listen_stats_deadletters", "list")
+
+
+def test_letters_that_are_too_old_are_kept_and_what_to_do_instead_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from aircox_listen_stats.management.commands import _words
+
+    take([{**ICECAST, "status": "2OO"}])
+    monkeypatch.setattr(_words, "now_ms", lambda: NOW + 8 * 24 * HOUR)
+    for words, found in (
+        (("mend", "status=200"), "1 are still wrong: time_end too_old."),
+        (("replay",), "events: 0 accepted, 0 there already, 0 no listening, 0 still wrong, 1 too old."),
+    ):
+        said = run("listen_stats_deadletters", *words, "--all")
+        assert found in said
+        assert "Import those hours from the log instead (listen_stats_import)" in said
+    assert DeadLetter.objects.get().reason == "too_old"
 
 
 @pytest.mark.parametrize(

@@ -330,6 +330,55 @@ def test_a_mended_letter_is_the_same_event_as_the_right_one(field: str) -> None:
         assert take([right]).duplicates == 1
 
 
+def test_a_letter_is_not_told_again_once_the_right_event_is_forgotten() -> None:
+    take([{**ICECAST, "status": "2OO"}])
+    take([ICECAST])
+    collect()
+    letter = DeadLetter.objects.get()
+    assert dead_letters.mend(the_source(), letter, {"status": "200"}, now_ms=NOW) is None
+    letter.save()
+    known_ms = END_MS + conf.get().keep_events_days * 24 * HOUR
+    retention.prune(now_ms=known_ms)
+    told = dead_letters.replay(the_source(), [letter], now_ms=known_ms, dry_run=True)
+    assert told == dead_letters.Replayed(duplicates=1)
+    retention.prune(now_ms=known_ms + 1)
+    assert not StreamEvent.objects.exists()
+    still = dead_letters.mend(the_source(), letter, {"status": "200"}, now_ms=known_ms + 1)
+    assert still is not None
+    assert (still.field, still.reason) == ("time_end", "too_old")
+    assert dead_letters.replay(the_source(), [letter], now_ms=known_ms + 1) == dead_letters.Replayed(too_old=1)
+    collect(known_ms + 1)
+    assert Session.objects.count() == 1
+    assert DeadLetter.objects.exists()
+
+
+def test_a_letter_is_mended_only_with_keys_of_the_period_in_which_it_ended() -> None:
+    """The broadcast day begins at 04:00 in Brussels, 03:00 UTC. Under another secret it would be another event."""
+    visitor = {**ICECAST, "origin": "hls", "path": "/hls/hi_7.ts", "session_id": "visitor-5"}
+    take([{**ICECAST, "ip": "192.0.2.700"}, {**visitor, "session_id": [5]}])
+    take([ICECAST, visitor])
+    letters = dict(zip(("ip", "session_id"), DeadLetter.objects.order_by("index"), strict=True))
+    agent = {"user_agent": ICECAST["user_agent"]}
+    mended = {"ip": {"ip": ICECAST["ip"], **agent}, "session_id": {"session_id": "visitor-5"}}
+    for now_ms, error in ((NOW + 24 * HOUR, None), (NOW + 25 * HOUR, "too_old")):
+        for field, letter in letters.items():
+            still = dead_letters.mend(the_source(), letter, mended[field], now_ms=now_ms)
+            assert (still and still.reason) == error, field
+            told = dead_letters.replay(the_source(), [letter], now_ms=now_ms, dry_run=True)
+            assert told == dead_letters.Replayed(too_old=1) if error else dead_letters.Replayed(duplicates=1)
+
+
+def test_a_letter_without_its_time_is_not_mended_to_the_day_before_it_came() -> None:
+    take([ICECAST])
+    tomorrow_ms = NOW + HOUR
+    take([{**ICECAST, "time_end": "then"}], tomorrow_ms)
+    letter = DeadLetter.objects.get()
+    still = dead_letters.mend(the_source(), letter, {"time_end": ICECAST["time_end"]}, now_ms=tomorrow_ms)
+    assert still is not None
+    assert (still.field, still.reason) == ("time_end", "too_old")
+    assert dead_letters.replay(the_source(), [letter], now_ms=tomorrow_ms) == dead_letters.Replayed(too_old=1)
+
+
 def test_a_letter_whose_address_was_wrong_is_mended_with_another_that_is_not_stored() -> None:
     take([{**ICECAST, "ip": "192.0.2.700"}])
     letter = DeadLetter.objects.get()

@@ -19,6 +19,11 @@ from . import _words
 
 SHOWN = 50
 
+TOO_OLD = (
+    "What is too old is not told again: if the shipper sent the right event too, it would count twice. "
+    "Import those hours from the log instead (listen_stats_import), then drop the letters."
+)
+
 
 class Command(BaseCommand):
     help = (
@@ -90,6 +95,8 @@ class Command(BaseCommand):
         self.stdout.write(f"{well} {verb} well-formed; replay tells them again.")
         for what, count in sorted(left.items()):
             self.stdout.write(f"{count} {verb} still wrong: {what}.")
+        if any(what.endswith(" too_old") for what in left):
+            self.stdout.write(TOO_OLD)
 
     def replay(self, options: dict[str, Any]) -> None:
         letters = _chosen(options, required=True)
@@ -99,8 +106,10 @@ class Command(BaseCommand):
             verb = "would be " if options["dry_run"] else ""
             self.stdout.write(
                 f"{name}: {done.accepted} {verb}accepted, {done.duplicates} there already, "
-                f"{done.ignored} no listening, {done.refused} still wrong."
+                f"{done.ignored} no listening, {done.refused} still wrong, {done.too_old} too old."
             )
+            if done.too_old:
+                self.stdout.write(TOO_OLD)
 
     def drop(self, options: dict[str, Any]) -> None:
         letters = _chosen(options, required=True)
