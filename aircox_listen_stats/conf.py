@@ -112,6 +112,7 @@ class PlayerSettings:
     streams: Mapping[str, str] = field(default_factory=dict)  # address of a stream, as players have it -> its slug
     events_per_minute: int = 60  # of one page, in each process
     listener_events_per_minute: int = 240  # of one address and agent, in each process
+    address_events_per_minute: int = 600  # of one address, in each process: 300 players of one school tell so much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,7 +316,7 @@ def _check_player(result: Settings) -> None:
             raise ConfigurationError(
                 f"PLAYER['streams'][{address!r}] is {slug!r}, which is no stream. Configured: {configured}."
             )
-    for name in ("events_per_minute", "listener_events_per_minute"):
+    for name in ("events_per_minute", "listener_events_per_minute", "address_events_per_minute"):
         if getattr(result.player, name) < 1:
             raise ConfigurationError(f"PLAYER[{name!r}] is {getattr(result.player, name)}; expected 1 or more.")
 

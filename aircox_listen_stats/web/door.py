@@ -1,4 +1,4 @@
-"""The door of the live views: from where, from which page, and as whom somebody comes.
+"""The door of what is public: from where, from which page, and as whom somebody comes.
 
 Addresses live in memory only, under a key that dies with the process.
 """
@@ -65,16 +65,21 @@ def is_house(user: Any) -> bool:
 
 
 def client_key(scope: Mapping[str, Any], *, trusted_proxies: Sequence[str]) -> bytes | None:
-    """A keyed hash of the client's address, for counting its sockets; None where it is not known.
-
-    Behind trusted proxies it is the right-most address of X-Forwarded-For
-    that is no proxy's: those left of it are the client's own invention. This
-    machine itself, and a Unix socket, are always proxies: whoever comes from
-    there without a forwarded address is not counted by address.
-    """
+    """:func:`address_key` of an ASGI connection."""
     peer = (scope.get("client") or ("",))[0]
-    forwarded = header(scope.get("headers", ()), b"x-forwarded-for").split(",")
-    hops = [hop.strip() for hop in [*forwarded, peer or LOOPBACK]]
+    forwarded = header(scope.get("headers", ()), b"x-forwarded-for")
+    return address_key(peer, forwarded, trusted_proxies=trusted_proxies)
+
+
+def address_key(peer: str, forwarded: str, *, trusted_proxies: Sequence[str]) -> bytes | None:
+    """A keyed hash of the client's address, for counting what comes from there; None where it is not known.
+
+    Behind trusted proxies it is the right-most address of ``forwarded`` (an
+    X-Forwarded-For) that is no proxy's: those left of it are the client's own
+    invention. This machine itself, and a Unix socket, are always proxies:
+    whoever comes from there without a forwarded address is not known.
+    """
+    hops = [hop.strip() for hop in [*forwarded.split(","), peer or LOOPBACK]]
     networks = _networks(tuple(trusted_proxies))
     for hop in reversed(hops):
         address = _address(hop)

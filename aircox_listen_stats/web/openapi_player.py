@@ -23,7 +23,7 @@ def _refused(description: str, *, later: bool = False) -> dict[str, Any]:
 
 
 _COMMON: dict[str, dict[str, Any]] = {
-    "429": _refused("Too many events of one page, or of one address and agent.", later=True),
+    "429": _refused("Too many requests of one address, or events of one page or of one address and agent.", later=True),
     "503": _refused("The database cannot be used. Send the same again: it counts once.", later=True),
 }
 

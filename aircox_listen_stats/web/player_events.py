@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets as entropy
+from collections.abc import Hashable
 from typing import Annotated, Any
 
 import msgspec
@@ -60,6 +61,8 @@ LOOPBACK_NETWORKS = ("127.0.0.0/8", "::1/128")
 
 visit_pace = Pace()
 listener_pace = Pace()
+address_pace = Pace()
+"""The bound: who asks may invent any number of visits and agents, but not of addresses."""
 
 Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
@@ -119,6 +122,8 @@ def _answer(request: HttpRequest, *, now_ms: int) -> HttpResponse:
         raise _Refused(405, f"{request.method} is not allowed here. Allowed: GET, POST, OPTIONS.")
     if request.headers.get("DNT") == "1" or request.headers.get("Sec-GPC") == "1":
         return HttpResponse(status=204)
+    # Before all else of it is looked at; those whose address nobody tells us share a turn.
+    _take_turn(address_pace, _address_key(request), settings.address_events_per_minute, now_ms)
     if request.method == "GET":
         _take_turn(listener_pace, _mark(request, now_ms).listener, settings.listener_events_per_minute, now_ms)
         return JsonResponse({"visit": _signed(entropy.randbits(KEY_BITS)), "expires_in": VISIT_SECONDS})
@@ -196,10 +201,15 @@ def _within_a_day(time_ms: int | None) -> int | None:
     return None if time_ms is None else min(time_ms, DAY_MS)
 
 
-def _take_turn(pace: Pace, key: int, per_minute: int, now_ms: int) -> None:
+def _take_turn(pace: Pace, key: Hashable, per_minute: int, now_ms: int) -> None:
     wait_seconds = pace.take(key, per_minute=per_minute, now_ms=now_ms)
     if wait_seconds:
         raise _Refused(429, f"More than {per_minute} events in a minute.", wait_seconds=wait_seconds)
+
+
+def _address_key(request: HttpRequest) -> bytes | None:
+    peer, forwarded = request.META.get("REMOTE_ADDR", ""), request.headers.get("X-Forwarded-For", "")
+    return door.address_key(peer, forwarded, trusted_proxies=conf.get().trusted_proxies)
 
 
 def _mark(request: HttpRequest, now_ms: int) -> ListenerMark:

@@ -6,6 +6,7 @@ import collections
 import itertools
 import json
 import logging
+import math
 import re
 import threading
 import time
@@ -59,8 +60,18 @@ def station(settings: Any, db: None) -> Any:
 
 
 def _forget() -> None:
-    for one in (secrets, recognise, media, player_events.visit_pace, player_events.listener_pace):
+    paces = (player_events.visit_pace, player_events.listener_pace, player_events.address_pace)
+    for one in (secrets, recognise, media, *paces):
         one.forget()
+
+
+@pytest.fixture
+def paced(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight requests a minute of one address, no other limit that could be met, and all in one instant."""
+    now_ms = player_events.wall_ms()
+    monkeypatch.setattr(player_events, "wall_ms", lambda: now_ms)
+    pace = {"address_events_per_minute": 8, "listener_events_per_minute": 10**6, "events_per_minute": 10**6}
+    settings.AIRCOX_LISTEN_STATS = {**SETTINGS, "PLAYER": {**SETTINGS["PLAYER"], **pace}}
 
 
 def visit(client: Client, **headers: str) -> str:
@@ -369,6 +380,73 @@ def test_an_address_that_tells_too_much_is_held_back_whatever_its_visits(client,
     assert client.get(ADDRESS, headers={"User-Agent": AGENT}, REMOTE_ADDR="192.0.2.7").status_code == 429
 
 
+def ask_and_tell(client: Client, turn: int, *, address: str = "192.0.2.7", agent: str = AGENT) -> list[int]:
+    """The statuses of one who gets a visit of its own and, where that is given, tells one event."""
+    headers = {"User-Agent": agent}
+    got = client.get(ADDRESS, headers=headers, REMOTE_ADDR=address)
+    if got.status_code != 200:
+        return [got.status_code]
+    return [200, tell(client, event(got.json()["visit"], sequence=turn), address=address, **headers).status_code]
+
+
+def test_one_address_has_one_bound_whatever_its_agents_and_visits(client, paced):
+    """Agents and visits are the asker's own invention; with each a fresh bucket there would be no bound."""
+    statuses = [one for turn in range(40) for one in ask_and_tell(client, turn, agent=f"Mozilla/5.0 Firefox/{turn}.0")]
+    assert statuses == [200, 204] * 4 + [429] * 36
+    assert PlayerEvent.objects.count() == 4
+    assert ask_and_tell(client, 1, address="192.0.2.8") == [200, 204]
+
+
+def test_a_household_of_ipv6_is_one_address_and_its_neighbour_another(client, paced):
+    statuses = [one for turn in range(1, 21) for one in ask_and_tell(client, turn, address=f"2001:db8:0:7::{turn:x}")]
+    assert statuses == [200, 204] * 4 + [429] * 16
+    assert ask_and_tell(client, 1, address="2001:db8:0:8::1") == [200, 204]
+
+
+def test_an_ipv4_address_written_as_ipv6_is_the_same_one(client, paced):
+    written = itertools.cycle(["192.0.2.7", "::ffff:192.0.2.7"])
+    statuses = [one for turn in range(5) for one in ask_and_tell(client, turn, address=next(written))]
+    assert statuses == [200, 204] * 4 + [429]
+
+
+def test_behind_a_proxy_it_is_the_listeners_address_that_is_bound(client, paced, settings):
+    settings.AIRCOX_LISTEN_STATS = {**settings.AIRCOX_LISTEN_STATS, "TRUSTED_PROXIES": ["198.51.100.0/24"]}
+
+    def ask(forwarded: str) -> int:
+        headers = {"User-Agent": AGENT, "X-Forwarded-For": forwarded}
+        return client.get(ADDRESS, headers=headers, REMOTE_ADDR="198.51.100.1").status_code
+
+    # What stands left of the address that the proxy saw is the asker's invention.
+    assert [ask(f"203.0.113.{turn}, 192.0.2.7") for turn in range(10)] == [200] * 8 + [429] * 2
+    assert ask("192.0.2.8") == 200
+
+
+def test_those_whose_address_nobody_tells_share_a_bound(client, paced):
+    statuses = [one for turn in range(6) for one in ask_and_tell(client, turn, address="127.0.0.1", agent=f"A/{turn}")]
+    assert statuses == [200, 204] * 4 + [429] * 2
+
+
+def test_an_address_is_told_when_to_come_back(client, paced):
+    for turn in range(4):
+        ask_and_tell(client, turn)
+    for answer in (client.get(ADDRESS, REMOTE_ADDR="192.0.2.7"), tell(client, "no event at all")):
+        assert answer.status_code == 429
+        assert 1 <= int(answer["Retry-After"]) <= math.ceil(60 / 8)
+        assert "192.0.2.7" not in answer.json()["error"]
+
+
+def test_a_school_has_room_by_default(client):
+    """A hundred players at one address: each asks for a visit, begins, and tells two heartbeats in the minute."""
+    school = "192.0.2.7"
+    statuses = collections.Counter()
+    for pupil in range(100):
+        agent = {"User-Agent": f"Mozilla/5.0 Firefox/{pupil % 4}.0"}
+        token = client.get(ADDRESS, headers=agent, REMOTE_ADDR=school).json()["visit"]
+        for sequence in range(3):
+            statuses[tell(client, event(token, sequence=sequence), address=school, **agent).status_code] += 1
+    assert statuses == {204: 300}
+
+
 def test_turns_come_back_one_by_one():
     pace = Pace()
     assert [pace.take("a", per_minute=60, now_ms=5_000) for _ in range(60)] == [0.0] * 60
@@ -452,7 +530,8 @@ def test_the_module_is_two_kilobytes_without_its_comments_and_white_space():
 
 def test_what_the_document_allows_of_an_open_visit_is_answered_as_it_tells(client, settings):
     """schemathesis writes the events; each names a visit of ours, so that all but their address counts."""
-    fast = {"events_per_minute": 10**6, "listener_events_per_minute": 10**6}
+    limits = ("events_per_minute", "listener_events_per_minute", "address_events_per_minute")
+    fast = dict.fromkeys(limits, 10**6)
     settings.AIRCOX_LISTEN_STATS = {**SETTINGS, "PLAYER": {**SETTINGS["PLAYER"], **fast}}
     token = visit(client)
     document = openapi.document("/audience")
@@ -489,6 +568,7 @@ def test_the_document_tells_what_a_visit_is(client):
         ({"streams": {"/x": "nowhere"}}, "no stream. Configured: live, low"),
         ({"events_per_minute": 0}, "expected 1 or more"),
         ({"listener_events_per_minute": 0}, "expected 1 or more"),
+        ({"address_events_per_minute": 0}, "expected 1 or more"),
         ({"enable": True}, "Did you mean 'enabled'"),
     ],
 )
