@@ -29,6 +29,12 @@ PORTION = 1_000
 """Events of one transaction: on SQLite a thirtieth of a second, and a third for the collector's,
 for which aircox's Monitor waits."""
 
+IN_TURN = 0x6C69_7374_656E_6576
+"""PostgreSQL's advisory lock of whoever stores events: the letters "listenev"."""
+
+TURN_SECONDS = 10
+"""So long a portion waits for its turn, where each takes ten milliseconds. Then its shipper is to send it again."""
+
 REMEMBERED_PEOPLE = 50_000
 """About 20 MB; who is not remembered is recognised anew."""
 
@@ -219,8 +225,22 @@ def _store_new(source: str, new: Sequence[Told], seen: int, counts: Counter[str]
                 "counts": noted,
             },
         ).pk
-        _insert([_row(source, batch, now_ms, one) for one in new])
+        made = [_row(source, batch, now_ms, one) for one in new]
+        _wait_for_turn()
+        _insert(made)
     return len(new)
+
+
+def _wait_for_turn() -> None:
+    """Keeps other portions out until the transaction has ended, on SQLite as on PostgreSQL.
+
+    So ids come to be seen in their order: who has read up to one has missed none before it, however long a
+    portion took.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{TURN_SECONDS}s"])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [IN_TURN])
 
 
 def unknown(told: Sequence[Told]) -> list[Told]:

@@ -1,4 +1,7 @@
-"""Accepted stream events as they are read by other programs: some thousand at a time, in the order of arrival."""
+"""Accepted stream events as they are read by other programs: some thousand at a time, in the order of arrival.
+
+Whoever stores events does so in turn (``pipeline/event_rows.py``): no event comes to be seen behind a later one.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,6 @@ from ..models import StreamEvent
 
 CHUNK = 1_000
 """Events read at once: whatever is asked for, so much is in memory."""
-
-SETTLED_MS = 5_000
-"""An event is told once it is so old: by then whatever was being stored beside it is stored too, so that a
-reader who has come past it misses nothing."""
 
 _COLUMNS = (
     "id, source, stream, origin, listener, session, started, ended, method, status, bytes_sent, rendition, number,"
@@ -60,11 +59,11 @@ class EventQuery:
     to_ms: int | None = None
 
 
-def chunks(query: EventQuery, *, now_ms: int) -> Iterator[list[EventRow]]:
+def chunks(query: EventQuery) -> Iterator[list[EventRow]]:
     """The events in chunks, each a short query of its own: no transaction is held while somebody reads slowly."""
     after, left = query.after, query.limit
     while left > 0:
-        found = _rows(query, after, min(left, CHUNK), now_ms)
+        found = _rows(query, after, min(left, CHUNK))
         if found:
             yield found
         if len(found) < min(left, CHUNK):
@@ -72,10 +71,9 @@ def chunks(query: EventQuery, *, now_ms: int) -> Iterator[list[EventRow]]:
         after, left = found[-1].id, left - len(found)
 
 
-def _rows(query: EventQuery, after: int, limit: int, now_ms: int) -> list[EventRow]:
+def _rows(query: EventQuery, after: int, limit: int) -> list[EventRow]:
     given = (
         ("id > %s", after),
-        ("received <= %s", now_ms - SETTLED_MS),
         ("source = %s", query.source or None),
         ("stream = %s", query.stream or None),
         ("ended >= %s", query.from_ms),

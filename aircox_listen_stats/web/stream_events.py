@@ -112,7 +112,7 @@ def ingest(request: HttpRequest, token: IngestToken, now_ms: int) -> HttpRespons
 def events(request: HttpRequest, token: IngestToken, now_ms: int) -> HttpResponseBase:
     """Streams a page of events; ``next`` is the address of the following one, or null."""
     query = _query(request, token)
-    pieces = _page(request, query, now_ms)
+    pieces = _page(request, query)
     # Under ASGI Django would gather a plain iterator first and warn of it.
     content: Any = in_turn(pieces) if isinstance(request, ASGIRequest) else pieces
     return StreamingHttpResponse(content, content_type="application/json", headers={"Cache-Control": "no-store"})
@@ -251,15 +251,15 @@ def _instant(told: str | None, name: str) -> int | None:
         raise Refused(400, f"{name} is no day or instant such as 2026-11-22 or 2026-11-22T10:00:00Z.") from None
 
 
-def _page(request: HttpRequest, query: EventQuery, now_ms: int) -> Iterator[bytes]:
+def _page(request: HttpRequest, query: EventQuery) -> Iterator[bytes]:
     """The page in pieces; which one is next is known at its end."""
     yield b'{"results":['
     count, last = 0, query.after
-    for some in chunks(query, now_ms=now_ms):
+    for some in chunks(query):
         yield (b"," if count else b"") + b",".join(map(_encode, some))
         count += len(some)
         last = some[-1].id
-    more = count == query.limit and any(chunks(replace(query, after=last, limit=1), now_ms=now_ms))
+    more = count == query.limit and any(chunks(replace(query, after=last, limit=1)))
     yield b'],"next":%s,"cursor":"%d"}' % (_encode(_next(request, last) if more else None), last)
 
 

@@ -6,17 +6,19 @@ import asyncio
 import gzip
 import json
 import logging
+import threading
+import time
 import tracemalloc
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection, transaction
 from django.test import AsyncClient, Client
 from django.urls import reverse
 
 from aircox_listen_stats import conf
-from aircox_listen_stats.fields import to_ms
-from aircox_listen_stats.models import DeadLetter, IngestToken, StreamEvent
+from aircox_listen_stats.fields import from_ms, to_ms
+from aircox_listen_stats.models import DeadLetter, Inbox, IngestToken, StreamEvent
 from aircox_listen_stats.pipeline import event_rows, recognise, secrets, tokens
 from aircox_listen_stats.reports import stream_events as report
 from aircox_listen_stats.web import stream_events
@@ -47,13 +49,14 @@ EVENT: dict[str, Any] = {
     "seconds_connected": 295,
 }
 MINUTE_MS = 60_000
+BOUND_SECONDS = 15
+"""For what takes no time unless it hangs."""
 
 
 @pytest.fixture(autouse=True)
 def here(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     settings.AIRCOX_LISTEN_STATS = SETTINGS
     monkeypatch.setattr(stream_events, "wall_ms", lambda: NOW)
-    monkeypatch.setattr(report, "SETTLED_MS", 0)
     for one in (secrets, recognise):
         one.forget()
     stream_events.token_pace.forget()
@@ -341,13 +344,81 @@ def test_a_reader_of_one_source_sees_no_other_and_one_without_sees_all(settings:
     assert len(read(get(made("read", source="")))["results"]) == 2
 
 
-def test_an_event_that_may_still_be_overtaken_is_not_shown_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.django_db(transaction=True)
+def test_a_reader_misses_no_event_of_a_portion_that_is_long_in_being_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ids are given to it before those of a portion that would be done sooner."""
     token = made()
-    post([EVENT], token)
-    monkeypatch.setattr(report, "SETTLED_MS", 5_000)
-    assert read(get(token))["results"] == []
-    monkeypatch.setattr(stream_events, "wall_ms", lambda: NOW + 5_000)
-    assert len(read(get(token))["results"]) == 1
+    insert, is_written, goes_on = event_rows._insert, threading.Event(), threading.Event()
+
+    def slow(new: Any) -> None:
+        insert(new)
+        if len(new) == 2:
+            is_written.set()
+            assert goes_on.wait(BOUND_SECONDS)
+
+    def send(*events: dict[str, Any]) -> threading.Thread:
+        def run() -> None:
+            assert post(list(events), token).status_code == 200
+            connection.close()
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return thread
+
+    monkeypatch.setattr(event_rows, "_insert", slow)
+    first = send(EVENT, {**EVENT, "ip": "192.0.2.8"})
+    try:
+        assert is_written.wait(BOUND_SECONDS)
+        second = send({**EVENT, "ip": "192.0.2.9"})
+        until = time.monotonic() + BOUND_SECONDS
+        while connection.vendor == "postgresql" and second.is_alive() and not somebody_waits_for_a_turn():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        page = read(get(token))
+    finally:
+        goes_on.set()
+    first.join(BOUND_SECONDS)
+    second.join(BOUND_SECONDS)
+    found = [one["id"] for one in (*page["results"], *read(get(token, cursor=page["cursor"]))["results"])]
+    assert StreamEvent.objects.count() == 3
+    assert found == sorted(StreamEvent.objects.values_list("pk", flat=True))
+
+
+def somebody_waits_for_a_turn() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        return bool(cursor.fetchone()[0])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_portion_whose_turn_does_not_come_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    token = made()
+    is_sqlite = connection.vendor == "sqlite"  # who waits for any other writer, as long as its own timeout says
+    monkeypatch.setattr(event_rows, "TURN_SECONDS", 0.05)
+    goes_on, is_held = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            Inbox.objects.create(source="events", received=from_ms(NOW), payload={})
+            event_rows._wait_for_turn()
+            is_held.set()
+            assert goes_on.wait(BOUND_SECONDS)
+        connection.close()
+
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    try:
+        assert is_held.wait(BOUND_SECONDS)
+        if is_sqlite:
+            connection.cursor().execute("PRAGMA busy_timeout = 50")
+        response = post([EVENT], token)
+    finally:
+        goes_on.set()
+        if is_sqlite:
+            connection.cursor().execute(f"PRAGMA busy_timeout = {BOUND_SECONDS * 1000}")
+    assert (response.status_code, response["Retry-After"]) == (503, "5")
+    thread.join(BOUND_SECONDS)
+    assert post([EVENT], token).status_code == 200
 
 
 def test_a_page_is_streamed_a_chunk_at_a_time() -> None:
