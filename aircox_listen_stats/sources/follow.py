@@ -122,8 +122,8 @@ class FollowedLog(PullSource):
             if file is None:
                 if current is None:
                     raise FileNotFoundError
-                if place.lose():
-                    hearing.count("lost_files")
+                if became := place.lose(current):
+                    hearing.count(became)
                 place.turn_to(current, self._path)
                 continue
             is_over = file.inode != (current.inode if current else "") and bool(current and current.print)
@@ -141,6 +141,7 @@ def _take(place: Place, hearing: Hearing, file: _File, budget: int, *, is_over: 
     with file.path.open("rb") as log:
         log.seek(place.offset)
         block = log.read(max(budget, HEAD_BYTES))
+    place.size = max(file.size, place.offset + len(block))
     end = block.rfind(b"\n") + 1
     if not end and block and is_over:
         hearing.count("refused_unfinished")  # the server was killed while it wrote
@@ -174,6 +175,7 @@ class Place:
         self.print = str(cursor.get("print", ""))
         self.first_s = int(cursor.get("first_s", 0))
         self.offset = int(cursor.get("offset", 0))
+        self.size = int(cursor.get("size", -1))  # of the file when it was looked at last
         self.since_ms = int(cursor.get("at_ms", now_ms))
         self.done: list[str] = list(cursor.get("done", ()))
         self._is_gap = False
@@ -186,6 +188,7 @@ class Place:
             "print": self.print,
             "first_s": self.first_s,
             "offset": self.offset,
+            "size": self.size,
             "at_ms": at_ms,
             "done": self.done[-REMEMBERED_FILES:],
         }
@@ -222,11 +225,18 @@ class Place:
     def _is(self, file: _File) -> bool:
         return file.size >= self.offset and (not self.print or file.print == self.print)
 
-    def lose(self) -> bool:
-        """Was a file lost, with what was not yet read of it? From then on nothing was heard."""
-        lost = bool(self.print or self.offset)
-        self._is_gap = self._is_gap or lost
-        return lost
+    def lose(self, current: _File) -> str:
+        """What it is counted as that the file is nowhere any more; '' where nothing was read of it yet.
+
+        A log that was emptied where it lies had nothing left of what was seen of it, if all of that was read.
+        Else a file is lost, with what was not read of it: from then on nothing was heard.
+        """
+        if not (self.print or self.offset):
+            return ""
+        if current.inode == self.inode and self.size == self.offset:
+            return "truncated_files"
+        self._is_gap = True
+        return "lost_files"
 
     def turn_to(self, current: _File, path: Path) -> None:
         """Goes on with the oldest file that was not read yet: a rotated one, or the log itself."""

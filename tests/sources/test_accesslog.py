@@ -373,14 +373,78 @@ def test_several_rotations_between_two_pulls_lose_nothing(follower: Follower) ->
 
 
 def test_a_rotated_log_that_is_gone_is_counted_and_leaves_a_hole(follower: Follower) -> None:
-    follower.path.unlink()
+    with follower.path.open("rb"):  # else the new one may get its inode
+        follower.path.unlink()
+        follower.write("a3600")
+    assert follower.pull() == ["a3600"]
+    assert follower.counts["lost_files"] == 1
+    assert leaves_a_hole(follower)
+
+
+def leaves_a_hole(follower: Follower) -> bool:
+    """Is it unknown what was before ``a3600``, the first line of a new log?"""
+    started_ms, ended_ms = follower.spans[-1]
+    return started_ms >= parse_line(numbered("a3600")).ended_s * MS or started_ms == ended_ms
+
+
+GROWN = [f"b{3600 + n}" for n in range(20)]
+
+
+@pytest.mark.parametrize("after", [["a3600"], GROWN], ids=["shorter", "grown beyond"])
+def test_a_log_that_is_emptied_where_it_lies_once_it_was_read_has_lost_nothing(
+    follower: Follower, after: list[str]
+) -> None:
+    covered_ms = follower.spans[-1][1]
+    os.truncate(follower.path, 0)
+    if after is not GROWN:
+        assert follower.pull() == []
+        assert (follower.counts["truncated_files"], follower.cursor["offset"]) == (1, 0)
+        covered_ms = follower.spans[-1][1]
+    follower.write(*after)
+    assert follower.pull() == after
+    assert follower.pull() == []
+    assert (follower.counts["truncated_files"], follower.counts["lost_files"]) == (1, 0)
+    assert covered_ms in [started_ms for started_ms, _ in follower.spans]
+    assert all(before[1] == after[0] for before, after in zip(follower.spans, follower.spans[1:], strict=False))
+
+
+@pytest.mark.parametrize("after", [["a3600"], ["a3600", *GROWN]], ids=["shorter", "grown beyond"])
+def test_a_log_that_is_emptied_with_a_line_that_was_not_read_is_lost_and_leaves_a_hole(
+    follower: Follower, after: list[str]
+) -> None:
+    with follower.path.open("ab") as log:
+        log.write(numbered("a3")[:60])
+    assert follower.pull() == []
+    os.truncate(follower.path, 0)
+    follower.write(*after)
+    assert follower.pull() == after
+    assert (follower.counts["truncated_files"], follower.counts["lost_files"]) == (0, 1)
+    assert leaves_a_hole(follower)
+
+
+def test_a_log_that_is_emptied_while_much_of_it_waits_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "PULL_BYTES", 2000)
+    monkeypatch.setattr(follow, "HEAD_BYTES", 200)
+    made = Follower(tmp_path, start_at="beginning")
+    made.write(*(f"a{n}" for n in range(100)))
+    report = made.source.pull({}, now_ms=NOW_MS)
+    assert report.more
+    made.cursor = dict(report.cursor or {})
+    os.truncate(made.path, 0)
+    made.write("a3600")
+    assert made.pull() == ["a3600"]
+    assert (made.counts["truncated_files"], made.counts["lost_files"]) == (0, 1)
+
+
+def test_a_cursor_of_before_sizes_were_kept_finds_its_place(follower: Follower) -> None:
+    del follower.cursor["size"]
+    follower.write("a3")
+    assert follower.pull() == ["a3"]
+    del follower.cursor["size"]
+    os.truncate(follower.path, 0)
     follower.write("a3600")
     assert follower.pull() == ["a3600"]
     assert follower.counts["lost_files"] == 1
-    assert (
-        follower.spans[-1][0] >= parse_line(numbered("a3600")).ended_s * MS
-        or follower.spans[-1][0] == follower.spans[-1][1]
-    )
 
 
 def test_an_older_log_beside_it_is_never_read(tmp_path: Path) -> None:
@@ -449,7 +513,8 @@ def test_the_cursor_holds_no_address_no_agent_and_no_path(follower: Follower, tm
 
 
 STEPS = st.lists(
-    st.sampled_from(["write", "partial", "pull", "rename", "create", "copytruncate", "restart"]), max_size=25
+    st.sampled_from(["write", "partial", "pull", "rename", "create", "copytruncate", "truncate", "restart"]),
+    max_size=25,
 )
 
 
@@ -478,6 +543,10 @@ def test_whatever_happens_to_the_log_each_line_is_heard_once_and_in_order(
             made.pull()
         elif step == "restart":
             made.source = AccessLogSource("log", MOUNTS, made.options)
+        elif step == "truncate":
+            if not begun:
+                made.pull()
+                os.truncate(made.path, 0)
         elif not begun and made.path.stat().st_size:
             rotated = made.path.with_name(f"access.log.{1000 - number}.{len(written)}")
             if rotated.exists():

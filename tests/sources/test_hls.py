@@ -5,7 +5,9 @@ Run with ``-s`` to read the tables of errors.
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -583,6 +585,30 @@ def test_a_rotated_log_is_read_on_and_nobody_is_cut_in_two(tmp_path: Path) -> No
     path.write_bytes(b"".join(lines[300:]))
     more, _ = follow(made, cursor)
     assert told_by([*reports, *more]) == told_by(follow(hls_run.source(JSON_LOG), {})[0])
+
+
+@pytest.mark.parametrize("is_looked_at", [True, False], ids=["emptied", "grown beyond"])
+def test_a_log_that_is_emptied_where_it_lies_is_read_on_and_nobody_is_cut_in_two(
+    tmp_path: Path, is_looked_at: bool
+) -> None:
+    path = tmp_path / "hls.log"
+    lines = JSON_LOG.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:200]))
+    made = hls_run.source(path)
+    reports, cursor = follow(made, {})
+    os.truncate(path, 0)
+    if is_looked_at:
+        more, cursor = follow(made, cursor, now_ms=NOW_MS + 1)
+        reports += more
+    with path.open("ab") as log:  # nginx appends
+        log.write(b"".join(lines[200:]))
+    assert path.stat().st_size > cursor["offset"]
+    more, _ = follow(made, cursor, now_ms=NOW_MS + 2)
+    reports += more
+    assert told_by(reports) == told_by(follow(hls_run.source(JSON_LOG), {})[0])
+    assert [sum(one.counts.get(name, 0) for one in reports) for name in ("truncated_files", "lost_files")] == [1, 0]
+    heard = [(one.started_ms, one.ended_ms) for report in reports for one in report.heard]
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(heard))
 
 
 def test_lines_are_counted_by_reason() -> None:
