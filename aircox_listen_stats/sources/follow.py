@@ -122,7 +122,7 @@ class FollowedLog(PullSource):
             if file is None:
                 if current is None:
                     raise FileNotFoundError
-                if became := place.lose(current):
+                if became := place.lose(current, self._path):
                     hearing.count(became)
                 place.turn_to(current, self._path)
                 continue
@@ -209,7 +209,10 @@ class Place:
         self.print, self.first_s = file.print, file.first_s
 
     def find(self, current: _File | None, path: Path) -> _File | None:
-        """The file that is being read, wherever it lies now; None where it is gone."""
+        """The file that is being read, wherever it lies now; None where it is gone, or others are to be read first."""
+        is_begun = bool(self.print or self.offset)
+        if not is_begun and current is not None and self._unread(current, path):
+            return None  # it was empty, and has been written, copied and emptied since
         if current is not None and current.inode == self.inode and self._is(current):
             return current
         others = self._siblings(path)
@@ -225,15 +228,16 @@ class Place:
     def _is(self, file: _File) -> bool:
         return file.size >= self.offset and (not self.print or file.print == self.print)
 
-    def lose(self, current: _File) -> str:
-        """What it is counted as that the file is nowhere any more; '' where nothing was read of it yet.
+    def lose(self, current: _File, path: Path) -> str:
+        """What it is counted as that what was being read is nowhere any more; '' where nothing of it was read yet.
 
-        A log that was emptied where it lies had nothing left of what was seen of it, if all of that was read.
-        Else a file is lost, with what was not read of it: from then on nothing was heard.
+        A file that was emptied, and lies there or beside it, has lost nothing where all that was seen of it was
+        read. Else a file is lost, with what was not read of it: from then on nothing was heard.
         """
         if not (self.print or self.offset):
             return ""
-        if current.inode == self.inode and self.size == self.offset:
+        is_there = any(file.inode == self.inode for file in (current, *self._siblings(path)))
+        if is_there and self.size == self.offset:
             return "truncated_files"
         self._is_gap = True
         return "lost_files"
@@ -242,7 +246,17 @@ class Place:
         """Goes on with the oldest file that was not read yet: a rotated one, or the log itself."""
         if self.print:
             self.done.append(self.print)
-        fresh = [
+        file = min(self._unread(current, path), key=lambda one: one.first_s, default=current)
+        self.inode, self.offset, self.print = file.inode, 0, ""
+        if file.print:  # else the last file that had a line still says which others are later
+            self.name(file)
+        if self._is_gap:
+            self.since_ms = max(self.since_ms, file.first_s * MS)
+            self._is_gap = False
+
+    def _unread(self, current: _File, path: Path) -> list[_File]:
+        """The rotated files that come after the last one that was read, and before the log itself."""
+        return [
             file
             for file in self._siblings(path)
             if file.print
@@ -251,12 +265,6 @@ class Place:
             and self.first_s <= file.first_s <= (current.first_s or file.first_s)
             and self.first_s
         ]
-        file = min(fresh, key=lambda one: one.first_s, default=current)
-        self.inode, self.offset = file.inode, 0
-        self.name(file)
-        if self._is_gap:
-            self.since_ms = max(self.since_ms, file.first_s * MS)
-            self._is_gap = False
 
     def _siblings(self, path: Path) -> list[_File]:
         """The rotated files beside a log: its name with something behind it, not compressed."""

@@ -562,7 +562,7 @@ def test_whatever_happens_to_the_log_each_line_is_heard_once_and_in_order(
     number += 1
     made.write(f"a{number}")
     made.pull()
-    assert made.heard == [*written, f"a{number}"]
+    assert made.heard == [*written, f"a{number}"], steps
     assert made.counts["lost_files"] == 0
 
 
