@@ -17,7 +17,17 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from .fields import to_ms
-from .models import Airing, LabelChange, ProgramAccess, Ruling, Session, SourceState, Stream
+from .models import (
+    Airing,
+    LabelChange,
+    PlayerSession,
+    ProgramAccess,
+    RecordingPlay,
+    Ruling,
+    Session,
+    SourceState,
+    Stream,
+)
 from .pipeline import causes, labels
 from .pipeline.preview import DAYS, Preview, preview
 
@@ -67,11 +77,51 @@ class SessionAdmin(ReadOnlyAdmin):
         return request.user.has_perm("aircox_listen_stats.add_ruling")
 
 
+@admin.register(PlayerSession)
+class PlayerSessionAdmin(ReadOnlyAdmin):
+    """Sessions in the web player; like those of streams without a key."""
+
+    list_display = ["started", "ended", "live_ms", "on_demand_ms", "country", "app", "is_open", "exclusion", "rule"]
+    list_filter = ["is_open", "exclusion"]
+    ordering = ["-started"]
+    show_full_result_count = False
+    exclude = ["listener"]
+
+
+@admin.register(RecordingPlay)
+class RecordingPlayAdmin(ReadOnlyAdmin):
+    """Plays of recordings, without the key and the visit."""
+
+    list_display = ["started", "seen", "recording", "played_ms", "country", "app", "exclusion", "rule"]
+    list_filter = ["exclusion"]
+    list_select_related = ["recording"]
+    ordering = ["-started"]
+    show_full_result_count = False
+    exclude = ["listener", "visit"]
+    actions = ["rule_on_listener"]
+
+    @admin.action(description=_("Rule on the listener of the chosen play"), permissions=["rule"])
+    def rule_on_listener(self, request: HttpRequest, chosen: QuerySet[RecordingPlay]) -> HttpResponseRedirect | None:
+        """Goes on to the form of a ruling, as from a session."""
+        if len(chosen) != 1:
+            self.message_user(request, _("Choose one play: a ruling is about one listener."), messages.ERROR)
+            return None
+        return HttpResponseRedirect(f"{reverse('admin:aircox_listen_stats_ruling_add')}?play={chosen[0].pk}")
+
+    def has_rule_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("aircox_listen_stats.add_ruling")
+
+
 class RulingForm(forms.ModelForm):
     """A ruling as it is made. It is never changed: it is revoked, and another one is made."""
 
     session = forms.IntegerField(
         required=False, label=_("session"), help_text=_("Its listener alone, on its stream; the number of a session.")
+    )
+    play = forms.IntegerField(
+        required=False,
+        label=_("play"),
+        help_text=_("Its listener alone, in the web player and on every stream; the number of a play of a recording."),
     )
     exclusion = forms.ChoiceField(
         required=False,
@@ -81,17 +131,25 @@ class RulingForm(forms.ModelForm):
 
     class Meta:
         model = Ruling
-        fields = ["session", "told_exclusion", "told_rule", "app", "stream", "started", "ended", "exclusion", "reason"]
+        fields = [
+            *("session", "play", "told_exclusion", "told_rule", "app", "stream"),
+            *("started", "ended", "exclusion", "reason"),
+        ]
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
-        if cleaned and cleaned.get("session"):
-            try:
-                about = labels.about_session(cleaned["session"])
-            except labels.RulingRefused as error:
-                raise forms.ValidationError(str(error)) from error
-            self.instance.listener = about.listener
-            cleaned["stream"] = about.stream
+        session, play = (cleaned.get("session"), cleaned.get("play")) if cleaned else (None, None)
+        if session and play:
+            raise forms.ValidationError(_("A ruling is about one listener: of a session, or of a play."))
+        try:
+            if session:
+                about = labels.about_session(session)
+                self.instance.listener = about.listener
+                cleaned["stream"] = about.stream
+            elif play:
+                self.instance.listener = labels.about_play(play).listener
+        except labels.RulingRefused as error:
+            raise forms.ValidationError(str(error)) from error
         return cleaned
 
     def _post_clean(self) -> None:
@@ -113,7 +171,7 @@ class LabelChangeInline(admin.TabularInline):
     """The trail of a ruling."""
 
     model = LabelChange
-    fields = readonly_fields = ["at", "by", "reason", "is_revocation", "sessions", "labels"]
+    fields = readonly_fields = ["at", "by", "reason", "is_revocation", "sessions", "labels", "player_labels"]
     extra = 0
     ordering = ["pk"]
     can_delete = False
@@ -124,7 +182,7 @@ class LabelChangeInline(admin.TabularInline):
 
 @admin.register(Ruling)
 class RulingAdmin(admin.ModelAdmin):
-    """Who counts against what the rules say. Sessions are labelled when the page is done."""
+    """Who counts against what the rules say. Sessions and plays are labelled when the page is done."""
 
     form = RulingForm
     action_form = RevokeForm
@@ -174,7 +232,7 @@ class RulingAdmin(admin.ModelAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return (
-            [one for one in super().get_fields(request, obj) if one != "session"]
+            [one for one in super().get_fields(request, obj) if one not in ("session", "play")]
             if obj
             else super().get_fields(request, obj)
         )
@@ -210,7 +268,7 @@ class RulingAdmin(admin.ModelAdmin):
 
 
 def _lay(request: HttpRequest, ruling: Ruling, trail: LabelChange) -> None:
-    """Labels the sessions; the notes of the figures that follow name who asked for it."""
+    """Labels the sessions and plays; the notes of the figures that follow name who asked for it."""
     with causes.acting_as(request.user.get_username()):
         labels.lay(ruling, trail)
 

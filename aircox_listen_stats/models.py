@@ -265,6 +265,11 @@ class LabelChange(models.Model):
     labels = models.JSONField(
         _("before and after"), default=list, help_text=_("[label, rule, new label, new rule, sessions] of each kind.")
     )
+    player_labels = models.JSONField(
+        _("in the web player"),
+        default=list,
+        help_text=_("[what, label, rule, new label, new rule, how many] of each kind."),
+    )
 
     class Meta:
         verbose_name = _("change of labels")
@@ -455,6 +460,8 @@ class PlayerVisit(models.Model):
     app = models.CharField(max_length=48, blank=True)
     exclusion = models.CharField(max_length=16, blank=True)
     rule = models.CharField(max_length=64, blank=True)
+    told_exclusion = models.CharField(max_length=16, null=True, blank=True)
+    told_rule = models.CharField(max_length=64, null=True, blank=True)
 
     class Meta:
         verbose_name = _("player visit")
@@ -482,6 +489,14 @@ class PlayerSession(models.Model):
     app = models.CharField(_("app"), max_length=48, blank=True)
     exclusion = models.CharField(_("excluded as"), max_length=16, blank=True)
     rule = models.CharField(_("by rule"), max_length=64, blank=True)
+    told_exclusion = models.CharField(
+        _("was excluded as"),
+        max_length=16,
+        null=True,
+        blank=True,
+        help_text=_("What it was taken for before a ruling spoke; null where none did."),
+    )
+    told_rule = models.CharField(_("was excluded by rule"), max_length=64, null=True, blank=True)
 
     class Meta:
         verbose_name = _("session in the web player")
@@ -530,6 +545,14 @@ class RecordingPlay(models.Model):
     app = models.CharField(_("app"), max_length=48, blank=True)
     exclusion = models.CharField(_("excluded as"), max_length=16, blank=True)
     rule = models.CharField(_("by rule"), max_length=64, blank=True)
+    told_exclusion = models.CharField(
+        _("was excluded as"),
+        max_length=16,
+        null=True,
+        blank=True,
+        help_text=_("What it was taken for before a ruling spoke; null where none did."),
+    )
+    told_rule = models.CharField(_("was excluded by rule"), max_length=64, null=True, blank=True)
 
     class Meta:
         verbose_name = _("play of a recording")

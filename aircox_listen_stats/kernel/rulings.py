@@ -19,17 +19,22 @@ SAME_START_MS = 3 * MS
 
 
 class Facts(NamedTuple):
-    """What rulings look at. ``exclusion`` and ``rule`` are as they were told."""
+    """What rulings look at. ``exclusion`` and ``rule`` are as they were told.
 
-    stream_id: int
+    What a web player told has no stream and no source. ``once`` names the
+    ruling that spoke while it was known whose it was; '' while it is.
+    """
+
+    stream_id: int | None
     source: str
     exclusion: str
     rule: str
     app: str
-    listener: int
+    listener: int | None
     started_ms: int
     ended_ms: int
     is_open: bool
+    once: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +69,7 @@ class Ruling:
 
     def meets(self, facts: Facts) -> bool:
         """Is the ruling about this session?"""
-        return (
+        return self.name == facts.once or (
             self.stream_id in (None, facts.stream_id)
             and self.source in ("", facts.source)
             and self.told_exclusion in ("", facts.exclusion)

@@ -1,4 +1,4 @@
-"""Rulings on labels: made, revoked, and laid over the sessions that they are about.
+"""Rulings on labels: made, revoked, and laid over the sessions and plays that they are about.
 
 A ruling is stored first and its sessions are labelled afterwards, a day of one
 stream in each transaction: whatever is stitched meanwhile heeds it already,
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,20 +23,24 @@ from ..errors import ListenStatsError
 from ..fields import from_ms, to_ms
 from ..kernel.rulings import Facts, Rulings
 from ..kernel.types import Exclusion, Why
-from ..models import LabelChange, Ruling, Session, Stream
-from . import rows
+from ..models import LabelChange, RecordingPlay, Ruling, Session, Stream
+from . import player_labels, rows
 from .ingest import mark_stale_windows, wait_for_reports
 from .rulings import SIDE_MS, of_kernel, stored
 from .stitching import Window
 
 __all__ = [
     "CHOOSABLE",
+    "Laid",
     "RulingRefused",
+    "about_play",
     "about_session",
+    "counted_in",
     "lay",
     "lay_all",
     "make",
     "met",
+    "players_would_change",
     "refuse_senseless",
     "revoke",
     "store",
@@ -74,8 +78,24 @@ class _Changed:
         return bool(self.before[0]) != bool(self.after[0])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Laid:
+    """How many got another label, or count or no longer count. The last two are of web players."""
+
+    sessions: int = 0
+    plays: int = 0
+    player_sessions: int = 0
+
+    def __add__(self, other: Laid) -> Laid:
+        return Laid(
+            sessions=self.sessions + other.sessions,
+            plays=self.plays + other.plays,
+            player_sessions=self.player_sessions + other.player_sessions,
+        )
+
+
 def make(ruling: Ruling, *, now_ms: int | None = None) -> LabelChange:
-    """Stores ``ruling``, labels its sessions and marks their figures stale. Raises RulingRefused."""
+    """Stores ``ruling``, labels its sessions and plays, and marks their figures stale. Raises RulingRefused."""
     change = store(ruling, now_ms=now_ms)
     lay(ruling, change)
     return change
@@ -109,8 +129,11 @@ def store_revocation(ruling: Ruling, *, by: str, reason: str, now_ms: int | None
         return LabelChange.objects.create(ruling=ruling, at=at, by=by, reason=reason, is_revocation=True)
 
 
-def lay(ruling: Ruling, change: LabelChange | None = None) -> int:
-    """How many sessions that ``ruling`` may be about got another label; noted in ``change``."""
+def lay(ruling: Ruling, change: LabelChange | None = None) -> Laid:
+    """How much of what ``ruling`` may be about got another label; noted in ``change``.
+
+    Listening on demand is read as it is labelled: its figures follow by themselves.
+    """
     total = 0
     why = Why.BACKFILL if ruling.only_source else Why.LABEL if ruling.pk else Why.LATE
     for some in _slices(ruling):
@@ -121,14 +144,15 @@ def lay(ruling: Ruling, change: LabelChange | None = None) -> int:
             if change is not None and changed:
                 _note(change, changed)
         total += len(changed)
-    return total
+    return _laid(total, player_labels.lay(ruling, change))
 
 
 def lay_all(streams: Iterable[Stream], from_ms_: int, to_ms_: int) -> int:
     """How many sessions that touch the window got another label, whatever rulings there are: after an import."""
     if not Ruling.objects.exists():
         return 0
-    return sum(lay(Ruling(stream=one, started=from_ms(from_ms_), ended=from_ms(to_ms_))) for one in streams)
+    about = (Ruling(stream=one, started=from_ms(from_ms_), ended=from_ms(to_ms_)) for one in streams)
+    return sum(lay(one).sessions for one in about)
 
 
 def about_session(session_id: int) -> Ruling:
@@ -142,22 +166,63 @@ def about_session(session_id: int) -> Ruling:
     return Ruling(stream_id=session.stream_id, listener=session.listener)
 
 
-def met(ruling: Ruling) -> int:
-    """How many stored sessions the ruling is about."""
+def about_play(play_id: int) -> Ruling:
+    """A ruling, not stored, about the listener of this play of a recording. Raises RulingRefused.
+
+    It is about all that this one listens to, streams too, for as long as the listener's key lives.
+    """
+    found = RecordingPlay.objects.filter(pk=play_id).values_list("listener", flat=True)
+    if not found:
+        raise RulingRefused(f"There is no play {play_id}: it was deleted, or turned out to be empty.")
+    if found[0] is None:
+        raise RulingRefused(
+            f"Whose play {play_id} was is forgotten: it is older than KEEP_SESSIONS_DAYS. Name its label, or its rule."
+        )
+    return Ruling(listener=found[0])
+
+
+def met(ruling: Ruling) -> Laid:
+    """How much of what is stored the ruling is about."""
     one = of_kernel(ruling)
-    return sum(one.meets(_facts(row)) for some in _slices(ruling) for row in _read(some))
+    sessions = sum(one.meets(_facts(row)) for some in _slices(ruling) for row in _read(some))
+    return _laid(sessions, player_labels.met(ruling))
 
 
 def would_change(ruling: Ruling, *, is_revoked: bool = False) -> dict[int, Window]:
     """The sessions, by id, that would count or no longer count if ``ruling`` stood or were revoked; their windows."""
+    rulings = _as_if(ruling, is_revoked=is_revoked)
+    return {one.id: one.window for some in _slices(ruling) for one in _changed(some, rulings) if one.counts_otherwise}
+
+
+def players_would_change(ruling: Ruling, *, is_revoked: bool = False) -> Laid:
+    """How much of what web players told would count or no longer count if ``ruling`` stood or were revoked."""
+    return _laid(0, player_labels.would_change(ruling, _as_if(ruling, is_revoked=is_revoked)))
+
+
+def _as_if(ruling: Ruling, *, is_revoked: bool) -> Rulings:
     standing = [of_kernel(row) for row in Ruling.objects.all()]
     if is_revoked:
         standing = [replace(one, is_revoked=one.is_revoked or one.number == ruling.pk) for one in standing]
     else:
         newest = 1 + max((one.number for one in standing), default=0)
         standing.append(replace(of_kernel(ruling), number=newest))
-    rulings = Rulings(standing)
-    return {one.id: one.window for some in _slices(ruling) for one in _changed(some, rulings) if one.counts_otherwise}
+    return Rulings(standing)
+
+
+def counted_in(change: LabelChange) -> Laid:
+    """How many got another label, by the trail."""
+    of_players: Counter[str] = Counter()
+    for what, *_, count in change.player_labels:
+        of_players[what] += count
+    return _laid(change.sessions, of_players)
+
+
+def _laid(sessions: int, of_players: Mapping[str, int]) -> Laid:
+    return Laid(
+        sessions=sessions,
+        plays=of_players.get(player_labels.PLAY, 0),
+        player_sessions=of_players.get(player_labels.SESSION, 0),
+    )
 
 
 def refuse_senseless(ruling: Ruling) -> None:

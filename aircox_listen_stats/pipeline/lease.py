@@ -59,6 +59,18 @@ def ensure() -> None:
         raise LeaseLost(f"Lease {name!r} is no longer held by {holder!r}. It goes on as a standby.")
 
 
+def alone(name: str) -> None:
+    """Keeps out whoever else calls it with ``name`` until the transaction ends; to be called before that one reads.
+
+    Its row is held by nobody, and locked by whoever works.
+    """
+    row = Lease.objects.filter(pk=name)
+    if not row.update(holder=""):
+        never = from_ms(0)
+        Lease.objects.bulk_create([Lease(name=name, holder="", expires=never, heartbeat=never)], ignore_conflicts=True)
+        row.update(holder="")
+
+
 def acquire(name: str, holder: str, *, now_ms: int) -> bool:
     """Is the lease ``holder``'s from now on? It is when free, expired, or theirs already.
 

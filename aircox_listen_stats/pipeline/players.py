@@ -21,6 +21,7 @@ from ..errors import ConfigurationError
 from ..fields import from_ms, to_ms
 from ..kernel import player
 from ..kernel.player import Played, PlayerState, Told
+from ..kernel.rulings import Rulings
 from ..kernel.sections import sections_of
 from ..kernel.sessionize import TWIN_MS
 from ..kernel.types import MS, ListenerMark
@@ -28,7 +29,7 @@ from ..models import Inbox, PlayerEvent, PlayerSession, PlayerVisit, Recording, 
 from ..onair.base import OnAirLog
 from ..sources import registry
 from ..sources.player_events import PlayerEventsSource, payload_of
-from . import lease
+from . import lease, player_labels, rulings
 
 STREAM, SOUND = "stream", "sound"
 """The two kinds of media: listened to live, or on demand."""
@@ -62,7 +63,7 @@ def refresh(onair: OnAirLog, *, now_ms: int) -> Refreshed:
         return Refreshed()
     _know_recordings(onair, since_ms)
     with transaction.atomic():
-        lease.ensure()
+        _begin()
         PlayerEvent.objects.filter(pk__in=[pk for pk, _, _ in fresh]).update(is_fresh=False)
         plays = _Refresh(since_ms, now_ms).run()
     return Refreshed(events=len(fresh), visits=len(since_ms), plays=plays, more=len(fresh) == BATCH)
@@ -77,7 +78,7 @@ def rebuild(started_ms: int, ended_ms: int, *, now_ms: int) -> int:
     plays = 0
     for visits in _chunks(began.values_list("visit", flat=True)):
         with transaction.atomic():
-            lease.ensure()
+            _begin()
             plays += _Refresh(dict.fromkeys(visits, now_ms), now_ms).run()
     return plays
 
@@ -167,6 +168,12 @@ def _over_before(before_ms: int, now_ms: int) -> QuerySet[PlayerVisit]:
     return PlayerVisit.objects.exclude(listener__in=recent.values("listener"))
 
 
+def _begin() -> None:
+    """To be called first in a transaction that derives: nobody else does, and nobody lays rulings meanwhile."""
+    lease.ensure()
+    lease.alone(player_labels.PLAYERS)
+
+
 def _chunks(values: Iterable[int]) -> Iterable[list[int]]:
     known = list(values)
     return (known[start : start + BATCH] for start in range(0, len(known), BATCH))
@@ -228,6 +235,7 @@ class _Refresh:
         self.now_ms = now_ms
         self.recordings: dict[int | None, Recording] = {}
         self.counted = _counted_streams()
+        self.rulings = rulings.stored()
 
     def run(self) -> int:
         """How many plays of recordings were written."""
@@ -293,7 +301,7 @@ class _Refresh:
             visits = self.visits(PlayerVisit.objects.filter(listener=listener).values_list("visit", flat=True))
             began_ms = min(visit.told[0].at_ms for visit in visits)
             since = PlayerSession.objects.filter(listener=listener, ended__gte=from_ms(began_ms))
-            made.update(_session(one) for one in _sessions(visits))
+            made.update(_session(one) for one in _sessions(visits, self.rulings))
             stored.update(_session(one) for one in since)
         return made, stored
 
@@ -307,13 +315,13 @@ class _Refresh:
                     started=from_ms(visit.told[0].at_ms),
                     seen=from_ms(visit.told[-1].at_ms),
                     is_open=any(stretch.is_open for stretch in visit.stretches),
-                    **_who(visit.mark),
+                    **_who(visit.mark, self.rulings, visit.told[0].at_ms, visit.told[-1].at_ms),
                 )
                 for visit in visits
             ],
             update_conflicts=True,
             unique_fields=["visit"],
-            update_fields=["started", "seen", "is_open", "listener", "country", "app", "exclusion", "rule"],
+            update_fields=["started", "seen", "is_open", *_WHO],
         )
 
     def _write_sessions(self, visits: Sequence[_Visit], before: Mapping[int, int]) -> None:
@@ -324,7 +332,7 @@ class _Refresh:
             by_listener[listener].append(visit)
             for one in (listener, before.get(visit.number, listener)):
                 from_there[one] = min(from_there.get(one, began_ms), began_ms)
-        made = [session for group in by_listener.values() for session in _sessions(group)]
+        made = [session for group in by_listener.values() for session in _sessions(group, self.rulings)]
         for listener, began_ms in from_there.items():
             PlayerSession.objects.filter(listener=listener, ended__gte=from_ms(began_ms)).delete()
         PlayerSession.objects.bulk_create(made)
@@ -341,10 +349,7 @@ class _Refresh:
             plays,
             update_conflicts=True,
             unique_fields=["visit", "recording"],
-            update_fields=[
-                *("visit_started", "started", "seen", "sections", "played_ms", "dropped"),
-                *("listener", "country", "app", "exclusion", "rule"),
-            ],
+            update_fields=["visit_started", "started", "seen", "sections", "played_ms", "dropped", *_WHO],
         )
         return len(plays)
 
@@ -361,18 +366,19 @@ class _Refresh:
             found = sections_of(_positions(told, recording.duration_ms))
             if found.played_ms == 0:
                 continue
+            started_ms = told[0].at_ms
+            seen_ms = told[len(told) - found.dropped - 1].at_ms  # what was dropped is not heard of
             plays.append(
                 RecordingPlay(
                     recording=recording,
                     visit=visit.number,
                     visit_started=from_ms(visit.told[0].at_ms),
-                    started=from_ms(told[0].at_ms),
-                    # What was dropped is not heard of.
-                    seen=from_ms(told[len(told) - found.dropped - 1].at_ms),
+                    started=from_ms(started_ms),
+                    seen=from_ms(seen_ms),
                     sections=[list(section) for section in found.sections],
                     played_ms=found.played_ms,
                     dropped=found.dropped,
-                    **_who(visit.mark),
+                    **_who(visit.mark, self.rulings, started_ms, seen_ms),
                 )
             )
         return plays
@@ -412,14 +418,16 @@ def _session(one: PlayerSession) -> _Session:
     return one.listener, to_ms(one.started), to_ms(one.ended), one.live_ms, one.on_demand_ms, one.played_ms
 
 
-def _who(mark: ListenerMark) -> dict[str, object]:
-    return {
-        "listener": mark.listener,
-        "country": mark.country,
-        "app": mark.app,
-        "exclusion": mark.exclusion,
-        "rule": mark.rule,
-    }
+_WHO = ("listener", "country", "app", "exclusion", "rule", "told_exclusion", "told_rule")
+
+
+def _who(mark: ListenerMark, standing: Rulings, started_ms: int, ended_ms: int) -> dict[str, object]:
+    """The fields of _WHO: who it was, with the label that rulings give to what was told in that time."""
+    told = (str(mark.exclusion), mark.rule)
+    label = player_labels.label(
+        standing, listener=mark.listener, app=mark.app, told=told, started_ms=started_ms, ended_ms=ended_ms
+    )
+    return {"listener": mark.listener, "country": mark.country, "app": mark.app, **label}
 
 
 def _positions(told: Sequence[Told], duration_ms: int | None) -> list[tuple[bool, int]]:
@@ -434,7 +442,7 @@ def _positions(told: Sequence[Told], duration_ms: int | None) -> list[tuple[bool
     return found
 
 
-def _sessions(visits: Sequence[_Visit]) -> list[PlayerSession]:
+def _sessions(visits: Sequence[_Visit], standing: Rulings) -> list[PlayerSession]:
     """The sessions of one listener; pages that were loaded one after the other are one device."""
     playing = sorted((visit for visit in visits if visit.stretches), key=lambda visit: visit.played_hull)
     devices = player.devices([visit.played_hull for visit in playing], overlap_ms=TWIN_MS)
@@ -463,7 +471,7 @@ def _sessions(visits: Sequence[_Visit]) -> list[PlayerSession]:
             on_demand_ms=one.on_demand_ms,
             played_ms=one.played_ms,
             is_open=one.started_ms <= open_since.get(one.device, -1) <= one.ended_ms,
-            **_who(marks[one.device]),
+            **_who(marks[one.device], standing, one.started_ms, one.ended_ms),
         )
         for one in player.visit_sessions(listening, gap_ms=conf.get().rules().gap_seconds * MS)
     ]

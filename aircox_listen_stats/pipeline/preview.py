@@ -37,9 +37,14 @@ class FiguresChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """``sessions`` would count or no longer count; ``changes`` by start. ``is_whole``: none is too old to be shown."""
+    """``sessions`` would count or no longer count; ``changes`` by start. ``is_whole``: none is too old to be shown.
+
+    So would ``plays`` of recordings, and ``player_sessions`` in the web player.
+    """
 
     sessions: int
+    plays: int
+    player_sessions: int
     changes: tuple[FiguresChange, ...]
     is_whole: bool
 
@@ -49,6 +54,7 @@ def preview(ruling: Ruling, *, is_revoked: bool = False, now_ms: int) -> Preview
     if not is_revoked:
         labels.refuse_senseless(ruling)
     meant = labels.would_change(ruling, is_revoked=is_revoked)
+    of_players = labels.players_would_change(ruling, is_revoked=is_revoked)
     since_ms = max((ended_ms for _, _, ended_ms in meant.values()), default=0) - DAYS * DAY_MS
     streams = {one.pk: one for one in Stream.objects.all()}
     spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
@@ -64,6 +70,8 @@ def preview(ruling: Ruling, *, is_revoked: bool = False, now_ms: int) -> Preview
     airings = Airing.objects.filter(pk__in=found).order_by("started", "pk")
     return Preview(
         sessions=len(meant),
+        plays=of_players.plays,
+        player_sessions=of_players.player_sessions,
         changes=tuple(
             FiguresChange(airing=one, before=_shown(found[one.pk][0]), after=_shown(found[one.pk][1]))
             for one in airings

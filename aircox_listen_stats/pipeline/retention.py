@@ -24,7 +24,7 @@ from ..models import (
     StreamEvent,
 )
 from ..reports.heard import HORIZON, sessions_cutoff_ms
-from . import event_rows, ingest, letters, players, rows, secrets, stitching
+from . import event_rows, ingest, letters, player_labels, players, rows, secrets, stitching
 
 DAY_MS = 24 * 3600 * 1000
 HOUR_MS = 3600 * 1000
@@ -106,6 +106,7 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
     lapsed = _lapse(connections_ms)
     _remember_horizon(sessions_ms, now_ms)
     player_events, plays = players.prune(**of_players)
+    player_labels.make_final(ruled)
     return Pruned(
         sessions=_delete_sessions(sessions_ms),
         connections=settled._raw_delete(using=settled.db) or 0,

@@ -8,12 +8,23 @@ from typing import Any
 import pytest
 from django.urls import reverse
 
-from aircox_listen_stats.models import Airing, LabelChange, Ruling, Session, StaleWindow, Stream
+from aircox_listen_stats.models import (
+    Airing,
+    LabelChange,
+    PlayerSession,
+    Recording,
+    RecordingPlay,
+    Ruling,
+    Session,
+    StaleWindow,
+    Stream,
+)
 
 pytestmark = pytest.mark.django_db
 
 ADD = "admin:aircox_listen_stats_ruling_add"
 RULINGS = "admin:aircox_listen_stats_ruling_changelist"
+PLAYS = "admin:aircox_listen_stats_recordingplay_changelist"
 SESSIONS = "admin:aircox_listen_stats_session_changelist"
 START = dt.datetime(2026, 11, 22, 10, tzinfo=dt.UTC)
 LISTENER = 4242424242
@@ -82,12 +93,46 @@ def test_one_listener_is_chosen_by_a_session_and_no_key_is_shown(
         assert str(LISTENER) not in admin_client.get(url).content.decode()
 
 
+def test_a_play_is_ruled_on_and_counted_and_no_key_is_shown(
+    admin_client: Any, session: Session, django_capture_on_commit_callbacks: Any
+) -> None:
+    who = {"listener": LISTENER, "country": "BE", "app": "Firefox", "started": START}
+    play = RecordingPlay.objects.create(
+        recording=Recording.objects.create(sound_id=7, title="Jazz"), visit=1, seen=START, played_ms=60_000, **who
+    )
+    PlayerSession.objects.create(ended=START, live_ms=0, on_demand_ms=60_000, played_ms=60_000, **who)
+    answer = admin_client.post(reverse(PLAYS), {"action": "rule_on_listener", "_selected_action": [play.pk]})
+    assert answer.url == f"{reverse(ADD)}?play={play.pk}"
+    fields = {"play": play.pk, "exclusion": "staff", "reason": "The studio."}
+    page = admin_client.post(reverse(ADD), {**fields, "_preview": "1"}).content.decode()
+    assert "In the web player too: 1 plays of recordings and 1 sessions." in page
+    assert not Ruling.objects.exists()
+    send(admin_client, django_capture_on_commit_callbacks, reverse(ADD), fields)
+    ruling = Ruling.objects.get()
+    play.refresh_from_db()
+    session.refresh_from_db()
+    assert (ruling.listener, ruling.stream_id) == (LISTENER, None)
+    assert (play.exclusion, play.told_exclusion, session.exclusion) == ("staff", "", "staff")
+    trail = admin_client.get(reverse("admin:aircox_listen_stats_ruling_change", args=[ruling.pk])).content.decode()
+    assert "session in the player" in trail
+    pages = [reverse(PLAYS), reverse("admin:aircox_listen_stats_recordingplay_change", args=[play.pk])]
+    pages += [reverse("admin:aircox_listen_stats_playersession_changelist")]
+    for shown in (trail, *(admin_client.get(page).content.decode() for page in pages)):
+        assert str(LISTENER) not in shown
+    revocation = {"action": "revoke", "_selected_action": [ruling.pk], "reason": "Others listen there too."}
+    send(admin_client, django_capture_on_commit_callbacks, reverse(RULINGS), revocation)
+    play.refresh_from_db()
+    assert (play.exclusion, play.told_exclusion) == ("", None)
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
         ({"exclusion": "staff", "reason": "x"}, b"about everybody"),
         ({"app": "VLC", "exclusion": "staff"}, b"This field is required"),
         ({"session": 99, "exclusion": "staff", "reason": "x"}, b"no session 99"),
+        ({"play": 99, "exclusion": "staff", "reason": "x"}, b"no play 99"),
+        ({"play": 99, "session": 99, "exclusion": "staff", "reason": "x"}, b"of a session, or of a play"),
         ({"app": "VLC", "exclusion": "replaced", "reason": "x"}, b"not one of the available choices"),
     ],
 )

@@ -24,9 +24,9 @@ SHOWN = 50
 
 class Command(WritingCommand):
     help = (
-        "Labels sessions by a ruling: those that a rule, an app or a listener names count, or do not. A ruling holds "
-        "for what is heard later too, is noted with who, when and why, and can be undone at any time. Without options "
-        "the rulings are listed."
+        "Labels sessions and plays by a ruling: those that a rule, an app or a listener names count, or do not. A "
+        "ruling holds for what is heard later too, is noted with who, when and why, and can be undone at any time. "
+        "Without options the rulings are listed."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -40,6 +40,7 @@ class Command(WritingCommand):
         parser.add_argument("--rule", metavar="RULE", default="", help="those labelled by this rule")
         parser.add_argument("--app", metavar="APP", default="", help="those of this app")
         parser.add_argument("--session", type=int, metavar="ID", help="those of the listener of this session")
+        parser.add_argument("--play", type=int, metavar="ID", help="those of the listener of this play of a recording")
         parser.add_argument("--stream", metavar="SLUG", help="on this stream alone")
         parser.add_argument("--from", dest="from_", metavar="WHEN", help="those that touch the time from WHEN")
         parser.add_argument("--to", metavar="WHEN", help="and before WHEN")
@@ -60,14 +61,15 @@ class Command(WritingCommand):
             elif options["as_"]:
                 self._make(options)
             elif options["again"]:
-                self.stdout.write(f"{sum(labels.lay(one) for one in Ruling.objects.all())} sessions labelled anew.")
+                laid = sum((labels.lay(one) for one in Ruling.objects.all()), start=labels.Laid())
+                self.stdout.write(f"{_counted(laid)} labelled anew.")
             else:
                 self._list()
         except ListenStatsError as error:
             raise CommandError(str(error)) from error
 
     def _make(self, options: dict[str, Any]) -> None:
-        ruling = labels.about_session(options["session"]) if options["session"] is not None else Ruling()
+        ruling = _about(options)
         if options["stream"]:
             ruling.stream = _words.stream(options["stream"])
         ruling.told_exclusion = options["taken_for"]
@@ -79,7 +81,7 @@ class Command(WritingCommand):
         ruling.reason = options["why"]
         ruling.made_by = _by(options)
         if options["dry_run"]:
-            self.stdout.write(f"{labels.met(ruling)} sessions are meant. None was labelled.")
+            self.stdout.write(f"{_counted(labels.met(ruling))} are meant. None was labelled.")
             self._preview(preview(ruling, now_ms=_words.now_ms()))
             return
         change = labels.make(ruling, now_ms=_words.now_ms())
@@ -101,6 +103,9 @@ class Command(WritingCommand):
         self._tell(labels.revoke(ruling, by=_by(options), reason=options["why"], now_ms=_words.now_ms()))
 
     def _preview(self, would: Preview) -> None:
+        if would.plays or would.player_sessions:
+            of_players = labels.Laid(plays=would.plays, player_sessions=would.player_sessions)
+            self.stdout.write(f"In the web player {_of_players(of_players)} would count or no longer count.")
         self.stdout.write(
             f"{would.sessions} sessions would count or no longer count; the figures of {len(would.changes)} diffusions "
             f"would change{'' if would.is_whole else f', and older ones than the {DAYS} days that are shown'}."
@@ -110,9 +115,12 @@ class Command(WritingCommand):
             self.stdout.write(f"  {one.airing}: {figures or 'its curve'}")
 
     def _tell(self, change: LabelChange) -> None:
-        self.stdout.write(f"{change.sessions} sessions have another label; their figures are computed again.")
+        laid = labels.counted_in(change)
+        self.stdout.write(f"{_counted(laid)} have another label; their figures are computed again.")
         for before, rule, after, new_rule, count in change.labels:
             self.stdout.write(f"{count:>10}  {_shown(before, rule)} → {_shown(after, new_rule)}")
+        for what, before, rule, after, new_rule, count in change.player_labels:
+            self.stdout.write(f"{count:>10}  {_shown(before, rule)} → {_shown(after, new_rule)}, as a {what}")
 
     def _list(self) -> None:
         found = Ruling.objects.select_related("stream").order_by("-pk")[:SHOWN]
@@ -136,6 +144,25 @@ def described(ruling: Ruling) -> str:
     ]
     told = ", ".join(f"{name} {value}".strip() for name, value in about if value)
     return f"{told} → {ruling.only_source + ' alone counts' if ruling.only_source else ruling.exclusion or COUNTED}"
+
+
+def _about(options: dict[str, Any]) -> Ruling:
+    """A ruling about the listener that is named by a session or a play, or about nobody yet."""
+    session, play = options["session"], options["play"]
+    if session is not None and play is not None:
+        raise CommandError("A ruling is about one listener. Name it by --session or by --play, not by both.")
+    if session is not None:
+        return labels.about_session(session)
+    return Ruling() if play is None else labels.about_play(play)
+
+
+def _counted(laid: labels.Laid) -> str:
+    sessions = f"{laid.sessions} sessions"
+    return f"{sessions}, {_of_players(laid)}" if laid.plays or laid.player_sessions else sessions
+
+
+def _of_players(laid: labels.Laid) -> str:
+    return f"{laid.plays} plays of recordings and {laid.player_sessions} sessions in the web player"
 
 
 def _shown(label: str, rule: str) -> str:
