@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,7 +20,6 @@ from . import conf
 from .errors import ListenStatsError, SourceUnavailable
 from .fields import from_ms, to_ms
 from .models import (
-    Connection,
     Coverage,
     DeadLetter,
     Inbox,
@@ -35,8 +33,9 @@ from .models import (
     Stream,
 )
 from .onair import aircox
-from .pipeline import journal, lease, rows, session_index
+from .pipeline import journal, lease, session_index
 from .pipeline.ingest import TOTALS
+from .reports import blurs
 from .sources import registry
 from .sources.base import PullSource, Report, Source
 from .sources.stream_events import StreamEventsSource
@@ -51,8 +50,25 @@ CLOCK_TOLERANCE_MS = 2 * MS
 CHECKS = "aircox_listen_stats"
 """The tag of our system checks."""
 
-MANY_SOCKETS = 5
-"""Fewer than this from one address may well be a family."""
+BLURRED = {
+    blurs.Reason.ADDRESS: (
+        "{most} of {compared} listeners of the last hour come from one address: those behind it cannot be told apart, "
+        "and distinct listeners are at least as many as are counted.",
+        "A proxy of yours: name it in TRUSTED_PROXIES and let it tell who asks (“Behind a proxy” in "
+        "docs/sources/icecast.md). A relay: name it in the stream's 'relays', or in EXCLUDE['relay_networks'], and "
+        "hear its own server too.",
+    ),
+    blurs.Reason.PROXY: (
+        "of {most} of {compared} sockets of the last hour only your own proxy's address is known: listeners behind it "
+        "cannot be told apart, and distinct ones are at least as many as are counted.",
+        "Let the proxy tell who asks, in callbacks or in its own log: “Behind a proxy” in docs/sources/icecast.md.",
+    ),
+    blurs.Reason.SOURCE: (
+        "its source takes several listeners for one: figures are lower bounds.",
+        "See its page in docs/sources. Icecast's own list, or the server's access log, tells them apart.",
+    ),
+}
+"""What is said of streams whose listeners cannot be told apart, and how to mend it."""
 
 SILENT_MS = 5 * MINUTE_MS
 WAITING_ROWS = 5_000
@@ -98,7 +114,7 @@ def examine(*, now_ms: int) -> Findings:
         ("callback journals", lambda: _journals(settings)),
         ("letters", lambda: _letters(settings, now_ms)),
         ("coverage", lambda: _coverage(now_ms)),
-        ("listeners", lambda: _one_listener(now_ms)),
+        ("listeners", lambda: _told_apart(now_ms)),
         ("monitor hook", lambda: _hook(settings, now_ms)),
         ("live count", _channel_layer),
     )
@@ -235,7 +251,6 @@ def _source(source: Source, options: Any, now_ms: int) -> Findings:
     heard = len(report.observations)
     yield Finding(grade=Grade.WELL, subject=subject, text=f"answers; {heard} sockets or lines in this answer.")
     yield from _refused(subject, report)
-    yield from _one_address(subject, report)
     if isinstance(options.get("url"), str):
         yield from _server_clock(subject, options["url"])
 
@@ -272,50 +287,17 @@ def _refused(subject: str, report: Report) -> Findings:
         yield Finding(grade=Grade.NOTE, subject=subject, text=f"some of what it says cannot be used: {counts}.")
 
 
-def _one_address(subject: str, report: Report) -> Findings:
-    """Behind a proxy Icecast 2.4 sees one address for everybody."""
-    addresses = Counter(one.address.ip for one in report.observations if one.address is not None)
-    total = sum(addresses.values())
-    if not addresses or total < MANY_SOCKETS:
-        return
-    most = addresses.most_common(1)[0][1]
-    if most >= MANY_SOCKETS and most * 2 > total:
-        yield Finding(
-            grade=Grade.WARNING,
-            subject=subject,
-            text=f"{most} of {total} sockets come from one address: listeners behind it cannot be told apart.",
-            mend="If Icecast stands behind a proxy, see “Behind a proxy” in docs/sources/icecast.md.",
-        )
-
-
-def _one_listener(now_ms: int) -> Findings:
-    """One address with one agent that listens many times at once: a relay, or everybody behind a proxy.
-
-    Addresses are not kept: this is told from the listener keys of the sockets of the last 24 hours, the
-    excluded ones left out, and thus for callbacks and logs too.
-    """
+def _told_apart(now_ms: int) -> Findings:
+    """What the collector, and web processes that are told of listeners, found while they had the addresses."""
     slugs = dict(Stream.objects.active().values_list("id", "slug"))
-    name = rows.table(Connection)
-    found: dict[int, list[tuple[int, int]]] = {}
-    for stream_id, listening_ms, span_ms in rows.fetch(
-        f"SELECT stream_id, SUM(seen - started), MAX(seen) - MIN(started) FROM {name}"
-        " WHERE seen > %s AND exclusion = '' GROUP BY stream_id, listener",
-        [now_ms - DAY_MS],
-    ):
-        found.setdefault(stream_id, []).append((int(listening_ms), int(span_ms)))
-    for stream_id, some in sorted(found.items()):
-        total_ms = sum(listening_ms for listening_ms, _ in some)
-        most_ms, span_ms = max(some)
-        at_once = most_ms / max(1, span_ms)
-        if stream_id in slugs and at_once >= MANY_SOCKETS and most_ms * 2 > total_ms:
-            yield Finding(
-                grade=Grade.WARNING,
-                subject=f"stream {slugs[stream_id]}",
-                text=f"one address with one agent makes {most_ms / total_ms:.0%} of the last day's listening, "
-                f"{at_once:.0f} sockets at once on average: listeners behind it cannot be told apart.",
-                mend="A relay: name it in EXCLUDE['relay_networks'] and hear its own server too. "
-                "A proxy: see “Behind a proxy” in docs/sources/icecast.md.",
-            )
+    for one in blurs.now_of(slugs, now=from_ms(now_ms)):
+        text, mend = BLURRED[one.why]
+        yield Finding(
+            grade=Grade.NOTE if one.why == blurs.Reason.SOURCE else Grade.WARNING,
+            subject=f"stream {slugs[one.stream_id]}",
+            text=text.format(most=one.most, compared=one.compared),
+            mend=mend,
+        )
 
 
 def _server_clock(subject: str, url: str) -> Findings:

@@ -1,7 +1,8 @@
 """Everything that is kept. No foreign key leaves this app: aircox's rows come and go.
 
 Working memory: Inbox, Connection, PlayerEvent, PlayerVisit, SourceState, StaleWindow, Lease, Secret, PeriodSecret,
-PeriodKey, Sketch. The product: Stream, Session, Coverage, Airing, Audience, QuarterHour, DayShare, Cume, LiveState.
+PeriodKey, Sketch. The product: Stream, Session, Coverage, Blur, Airing, Audience, QuarterHour, DayShare, Cume,
+LiveState.
 """
 
 from __future__ import annotations
@@ -209,6 +210,35 @@ class Coverage(models.Model):
         verbose_name = _("coverage")
         verbose_name_plural = _("coverage")
         indexes = [models.Index(fields=["stream", "ended"], name="listen_coverage_end")]
+
+
+class Blur(models.Model):
+    """A stretch in which listeners of a stream could not be told apart: they were at least as many as are counted.
+
+    Two numbers are kept of what was compared: no address, and no hash of one.
+    """
+
+    class Why(models.TextChoices):
+        ADDRESS = "address", _("one address carries most of it")
+        PROXY = "proxy", _("of some only the own proxy's address is known")
+        SOURCE = "source", _("its source takes several listeners for one")
+        SHARED = "shared", _("an imported file has addresses that several share")
+
+    stream = models.ForeignKey(Stream, models.CASCADE, related_name="blurs", db_index=False)
+    why = models.CharField(max_length=8, choices=Why.choices)
+    started = InstantField()
+    ended = InstantField(help_text=_("When it was last found."))
+    most = models.IntegerField(null=True, help_text=_("Behind one address; null where the source itself says it."))
+    compared = models.IntegerField(null=True, help_text=_("Of so many."))
+    is_open = models.BooleanField(default=False, help_text=_("Nothing else was found since."))
+
+    class Meta:
+        verbose_name = _("blur")
+        verbose_name_plural = _("blurs")
+        constraints = [
+            models.UniqueConstraint(fields=["stream", "why"], name="listen_blur_open", condition=Q(is_open=True))
+        ]
+        indexes = [models.Index(fields=["stream", "ended"], name="listen_blur_end")]
 
 
 class Ruling(models.Model):

@@ -30,7 +30,7 @@ from ..kernel import calendar
 from ..kernel.agreement import Telling, agree
 from ..kernel.types import Exclusion, Why
 from ..models import LONG_SESSION_MS, LabelChange, Ruling, Session, Stream
-from . import coverage, labels
+from . import blurs, coverage, labels
 from .ingest import mark_stale_windows, run_together, wait_for_reports
 from .retold import Retold, manner
 from .secrets import SECRET_BYTES
@@ -122,6 +122,7 @@ def fill(stream: Stream, from_ms_: int, to_ms_: int, retold: Retold, *, by: str,
             coverage.extend_coverage([(stream.pk, piece.started_ms, piece.ended_ms)], join_ms=0)
             mark_stale_windows([(stream.pk, piece.started_ms - 1, piece.ended_ms + 1)], Why.BACKFILL)
             labels.lay(ruling, change)
+            blurs.of_sessions(stream.pk, piece.started_ms, piece.ended_ms, now_ms=now_ms)
         _add(filled, piece, choice)
     return filled
 
@@ -144,6 +145,7 @@ def undo(name: str, *, by: str, reason: str, now_ms: int) -> list[LabelChange]:
             wait_for_reports()
             labels.lay(ruling, change)
             _withdraw(ruling)
+            blurs.of_sessions(ruling.stream_id, to_ms(ruling.started), to_ms(ruling.ended), now_ms=now_ms)
     return changes
 
 

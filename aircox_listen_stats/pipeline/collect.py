@@ -28,6 +28,7 @@ from ..onair.base import OnAirLog
 from ..sources.base import PullSource, Report, Source
 from ..sources.stream_events import StreamEventsSource
 from . import (
+    blurs,
     cumes,
     inbox,
     journal,
@@ -202,6 +203,7 @@ class Collector:
             yield lambda one=station_id: self._guard(
                 f"live count of station {one}", lambda: self.publisher.publish(one, now_ms=now_ms)
             )
+        yield lambda: self._keep_blurs(now_ms)
         yield lambda: self._keep_letters(now_ms)
         yield lambda: self._keep_house(now_ms)
 
@@ -221,6 +223,17 @@ class Collector:
     def _keep_streams(self, now_ms: int) -> None:
         if self._due.is_due("streams", STREAMS_EVERY_MS, now_ms) and not self._guard("streams", self._sync_streams):
             self._due.at_ms["streams"] = now_ms + 5 * MS
+
+    def _keep_blurs(self, now_ms: int) -> None:
+        """Looks whether listeners can be told apart, by what was heard of them since this process started."""
+
+        def look() -> None:
+            blurs.look(now_ms=now_ms)
+            joining = [ear.name for ear in self.ears.values() if ear.source.joins_listeners]
+            blurs.look_at_sources(joining, now_ms=now_ms)
+
+        if self._due.is_due("shared addresses", blurs.LOOK_EVERY_MS, now_ms):
+            self._guard("shared addresses", look)
 
     def _keep_letters(self, now_ms: int) -> None:
         """Queues the letters about what has settled. Another thread sends them: a mail server may take its time."""

@@ -21,7 +21,7 @@ from ..kernel import calendar
 from ..kernel.types import ListenerMark
 from ..models import Inbox, StreamEvent
 from ..sources.stream_events import Event, Request, StreamEventsSource, Told
-from . import recognise, rows, secrets
+from . import households, rows, secrets
 
 DAY_MS = 24 * 3600 * 1000
 
@@ -125,7 +125,7 @@ class Door:
 
     def _recognised(self, event: Event, stream: str) -> _Person:
         address, identity_known = self.source.address_of(event)
-        mark = recognise.mark(address, self.secrets, stream)
+        mark = households.mark(address, self.secrets, stream)
         before = mark if mark.previous is None else replace(mark, listener=mark.previous, previous=None)
         return _Person(mark, before, identity_known)
 

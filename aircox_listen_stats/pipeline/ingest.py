@@ -37,7 +37,7 @@ from ..kernel.referrers import better
 from ..kernel.types import ListenerMark, Observation, Why
 from ..models import Connection, Inbox, PeriodKey, PeriodSecret, SourceState, StaleWindow, Stream
 from ..sources.base import Census, Heard, Report
-from . import causes, lease, recognise, rows, secrets, stitching, streams
+from . import causes, households, lease, recognise, rows, secrets, stitching, streams
 from .coverage import extend_coverage
 
 log = logging.getLogger(__name__)
@@ -404,6 +404,8 @@ class _Ingest:
         if one.identity_known and not socket.identity_known:
             socket.identity_known = True
             self.named.append((socket, one))
+        elif one.identity_known and one.address is not None:
+            households.remember(one.address, socket.listener)
         before = _state(socket)
         if one.start_known and one.started_ms < socket.started_ms:
             socket.started_ms = one.started_ms
@@ -477,7 +479,7 @@ class _Ingest:
             if one.mark is not None:
                 marks.append(one.mark)
             elif one.address is not None:
-                marks.append(recognise.mark(one.address, secrets.current(self.now_ms), one.stream))
+                marks.append(households.mark(one.address, secrets.current(self.now_ms), one.stream))
             else:
                 raise ValueError(
                     f"An observation of stream {one.stream!r} by {self.report.source!r} has neither "

@@ -11,7 +11,7 @@ from .. import conf
 from ..fields import from_ms
 from ..kernel.types import Why
 from ..models import StaleWindow, Stream
-from . import cumes, ingest, players, quarters, rollup, shares, stitching, timeline
+from . import blurs, cumes, ingest, players, quarters, rollup, shares, stitching, timeline
 
 MS = 1000
 PIECE_MS = 24 * 3600 * MS
@@ -50,6 +50,8 @@ def rebuild(
     known = {*Stream.objects.values_list("station_id", flat=True)}
     stations = sorted(known) if station_id is None else [station_id]
     sessions = sum(_restitch(one, started_ms, ended_ms) for one in stations)
+    for stream_id in Stream.objects.filter(station_id__in=stations).values_list("pk", flat=True):
+        blurs.of_sessions(stream_id, started_ms, min(ended_ms, now_ms), now_ms=now_ms)
     pieces = [(one, *piece) for one in stations for piece in _pieces(started_ms, min(ended_ms, now_ms))]
     steps = _Steps(2 * len(pieces), progress)
     window = StaleWindow.objects.filter(

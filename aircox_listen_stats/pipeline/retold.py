@@ -29,6 +29,7 @@ from ..sources.accesslog import LogFile
 from ..sources.base import PullSource
 from ..sources.lahmacun import PolledDay
 from . import recognise
+from .blurs import SHARED_ADDRESS
 from .inbox import HEARS_ARRIVALS
 from .ingest import run_together
 from .secrets import SECRET_BYTES, Secrets
@@ -57,10 +58,6 @@ SILENT_MS = HOUR_MS
 
 MOST_PULLS = 100_000
 """Of a log that is followed, at 192 KiB each: 19 GB."""
-
-
-SHARED_ADDRESS = "shared address"
-"""The rule of sessions behind an address that is not one listener's. It excludes nobody."""
 
 
 class NotRetold(ListenStatsError):

@@ -27,6 +27,7 @@ from ..models import (
     Stream,
 )
 from . import observed
+from .blurs import Reason, StreamBlur, now_of
 from .figures import MS_PER_HOUR, share
 from .observed import ObservedStream
 
@@ -71,7 +72,8 @@ class SourceLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamLine:
-    """One stream over the last 24 hours. ``spans`` are its observed stretches."""
+    """One stream over the last 24 hours. ``spans`` are its observed stretches, ``blurs`` say why its listeners
+    cannot be told apart at the moment."""
 
     slug: str
     title: str
@@ -81,6 +83,12 @@ class StreamLine:
     coverage: float
     open_connections: int
     spans: tuple[tuple[dt.datetime, dt.datetime], ...]
+    blurs: tuple[StreamBlur, ...] = ()
+
+    @property
+    def is_blurred(self) -> bool:
+        """Whether there is something to be mended: what a source cannot do is no fault of the station's."""
+        return any(one.why != Reason.SOURCE for one in self.blurs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,10 +253,18 @@ def _streams(now: dt.datetime) -> tuple[StreamLine, ...]:
     # Here the clock is the server's: delays only matter where listening meets the programme.
     undelayed = [ObservedStream(id=stream.pk, title=str(stream), delay_ms=0) for stream in streams]
     spans = observed.intervals(undelayed, to_ms(now - WINDOW), to_ms(now), by_totals_too=True)
-    return tuple(_stream(stream, spans[stream.pk], opened.get(stream.pk, 0), now) for stream in streams)
+    blurred: dict[int, list[StreamBlur]] = {stream.pk: [] for stream in streams}
+    for one in now_of(blurred, now=now):
+        blurred[one.stream_id].append(one)
+    return tuple(
+        _stream(stream, spans[stream.pk], opened.get(stream.pk, 0), tuple(blurred[stream.pk]), now)
+        for stream in streams
+    )
 
 
-def _stream(stream: Stream, spans: list[tuple[int, int]], opened: int, now: dt.datetime) -> StreamLine:
+def _stream(
+    stream: Stream, spans: list[tuple[int, int]], opened: int, blurs: tuple[StreamBlur, ...], now: dt.datetime
+) -> StreamLine:
     coverage = share(sum(right - left for left, right in spans), WINDOW // dt.timedelta(milliseconds=1)) or 0.0
     is_late = not spans or to_ms(now) - spans[-1][1] > LATE // dt.timedelta(milliseconds=1)
     health = Health.FAILING if is_late else Health.WELL if coverage >= WELL_COVERED else Health.WARNING
@@ -261,6 +277,7 @@ def _stream(stream: Stream, spans: list[tuple[int, int]], opened: int, now: dt.d
         coverage=coverage,
         open_connections=opened,
         spans=tuple((from_ms(left), from_ms(right)) for left, right in spans),
+        blurs=blurs,
     )
 
 

@@ -149,6 +149,7 @@ class AzuraCastSource(PolledSource):
         "timeout_seconds": (int, float),
     }
     late_seconds = 3600
+    joins_listeners = True  # of one address, agent and mount
     software = "AzuraCast"
 
     def configure(

@@ -83,6 +83,9 @@ class Source:  # its two kinds below are the abstract ones
     tells_only_totals: ClassVar[bool] = False
     """True where listeners are counted and not told apart: no sessions, hence no audience of an airing."""
 
+    joins_listeners: ClassVar[bool] = False
+    """True where the server itself tells several sockets as one listener: what is counted is a lower bound."""
+
     options: ClassVar[Mapping[str, type | tuple[type, ...]]] = {}
     """The options that this backend takes in the settings, with their types."""
 

@@ -29,7 +29,7 @@ from django.db import connection
 
 from .. import conf
 from ..errors import place_of
-from ..pipeline import journal, recognise, secrets
+from ..pipeline import blurs, households, journal, secrets
 from ..sources import urlauth
 
 __all__ = ["Arrived", "Buffer", "buffer"]
@@ -300,6 +300,7 @@ class Buffer:
             try:
                 self.flush()
                 self._tell("")
+                blurs.look_in_time(now_ms=time.time_ns() // 1_000_000)
             except Exception as error:  # noqa: BLE001 - the thread goes on when the database is back
                 self._tell(place_of(error))
                 connection.close()
@@ -327,7 +328,7 @@ def _text(one: Arrived, known: secrets.Secrets) -> bytes:
     """The record of a callback. This is where its address ends. Empty where none can be made."""
     try:
         assert one.event.address is not None
-        mark = recognise.mark(one.event.address, known, one.stream)
+        mark = households.mark(one.event.address, known, one.stream)
         return journal.record(one.source, one.received_ms, urlauth.payload_of(one.event, stream=one.stream, mark=mark))
     except Exception as error:  # noqa: BLE001 - one callback that cannot be recognised must not hold up the others
         log.error("A callback could not be recognised (%s); it is left out.", place_of(error))

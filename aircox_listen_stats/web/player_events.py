@@ -31,7 +31,7 @@ from ..kernel.player import LATENESS_MS, PlayerState
 from ..kernel.types import Address, ListenerMark
 from ..models import PlayerEvent
 from ..onair import aircox
-from ..pipeline import media, recognise, secrets
+from ..pipeline import blurs, households, media, secrets
 from ..pipeline.players import VISIT_SECONDS
 from ..sources.urlauth import beyond_proxies
 from . import door
@@ -133,6 +133,7 @@ def _answer(request: HttpRequest, *, now_ms: int) -> HttpResponse:
     mark = _mark(request, now_ms)
     _take_turn(listener_pace, mark.listener, settings.listener_events_per_minute, now_ms)
     _keep(told, visit, mark, now_ms)
+    blurs.look_in_time(now_ms=now_ms)
     return HttpResponse(status=204)
 
 
@@ -219,7 +220,7 @@ def _mark(request: HttpRequest, now_ms: int) -> ListenerMark:
     ip, _ = beyond_proxies(peer, request.headers.get("X-Forwarded-For", ""), proxies)
     address = Address(ip=ip, agent=request.headers.get("User-Agent", ""))
     try:
-        return recognise.mark(address, secrets.current(now_ms))
+        return households.mark(address, secrets.current(now_ms))
     except DatabaseError as error:
         log.warning("Who plays could not be made out (%s).", type(error).__name__)
         raise _Refused(503, "Nothing can be written at the moment.", wait_seconds=RETRY_SECONDS) from None

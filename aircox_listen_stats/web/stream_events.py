@@ -27,7 +27,7 @@ from .. import conf
 from ..errors import ConfigurationError, place_of
 from ..fields import to_ms
 from ..models import IngestToken
-from ..pipeline import stream_events, tokens
+from ..pipeline import blurs, stream_events, tokens
 from ..reports.stream_events import EventQuery, chunks
 from ..sources import registry
 from ..sources.stream_events import NoList, StreamEventsSource
@@ -105,6 +105,7 @@ def ingest(request: HttpRequest, token: IngestToken, now_ms: int) -> HttpRespons
         raise Refused(400, f"{error} Expected a JSON list of events.") from None
     except stream_events.TooManyEvents as error:
         raise Refused(413, str(error)) from None
+    blurs.look_in_time(now_ms=now_ms)
     return _answer(taken, 207 if taken.refused else 200)
 
 

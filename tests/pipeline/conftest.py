@@ -9,7 +9,7 @@ import pytest
 
 from aircox_listen_stats.kernel.types import Address, Observation
 from aircox_listen_stats.models import Secret, Stream
-from aircox_listen_stats.pipeline import recognise, secrets
+from aircox_listen_stats.pipeline import households, recognise, secrets
 from aircox_listen_stats.sources.base import Census, Heard, Report
 
 T0 = 1_795_341_600_000
@@ -30,9 +30,11 @@ def station_settings(settings: Any) -> Iterator[None]:
     settings.AIRCOX_LISTEN_STATS = SETTINGS
     secrets.forget()
     recognise.forget()
+    households.forget()
     yield
     secrets.forget()
     recognise.forget()
+    households.forget()
 
 
 @pytest.fixture

@@ -213,7 +213,7 @@ def test_the_doctor_finds_nothing_broken_in_a_station_that_is_well(
     assert [one for one in found if one.grade is Grade.ERROR] == []
     text = "\n".join(f"{one.subject}: {one.text}" for one in found)
     assert "answers; 6 sockets" in text
-    assert "6 of 6 sockets come from one address" in text
+    assert "one address" not in text  # six are too few
     assert "its clock agrees" in text
     assert "observed for 100.0%" in text
 

@@ -108,33 +108,6 @@ def test_the_restart_of_one_edge_ends_its_own_listeners_alone(stream: Stream, se
     assert live.figures(1, now_ms=at(31)).listeners == 2
 
 
-def examined(now_ms: int) -> list[doctor.Finding]:
-    return list(doctor._one_listener(now_ms))
-
-
-def test_the_doctor_warns_of_one_address_that_carries_most_of_a_stream(stream: Stream) -> None:
-    """From the listener keys: no address is stored to look at."""
-    proxied = [heard(number, 0, 600, who=1) for number in range(1, 8)]
-    others = [heard(number, 0, 600, who=number) for number in range(10, 13)]
-    store(poll(600, *proxied, *others), now_ms=at(600))
-    (finding,) = examined(at(600))
-    assert (finding.grade, finding.subject) == (doctor.Grade.WARNING, "stream live")
-    assert "70%" in finding.text
-    assert "7 sockets at once" in finding.text
-
-
-def test_the_doctor_is_silent_about_a_family_a_faithful_listener_and_an_excluded_relay(
-    stream: Stream, settings: Any
-) -> None:
-    settings.AIRCOX_LISTEN_STATS = {**SETTINGS, "EXCLUDE": {"relay_networks": ["198.51.100.9"]}}
-    family = [heard(number, 0, 600, who=1) for number in range(1, 5)]
-    faithful = [heard(20 + number, 700 * number, 700 * number + 600, who=2, ended=True) for number in range(9)]
-    relay = [heard(100 + number, 0, 600, who=9) for number in range(30)]
-    store(poll(600, *family, *relay), now_ms=at(7000))
-    store(Report(source="ice", observations=faithful), now_ms=at(7000))
-    assert examined(at(7000)) == []
-
-
 # Totals --------------------------------------------------------------------------------------------------
 
 
