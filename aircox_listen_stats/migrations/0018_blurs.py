@@ -9,7 +9,7 @@ import aircox_listen_stats.fields
 
 
 class Migration(migrations.Migration):
-    dependencies = [("aircox_listen_stats", "0016_quarter_changes")]
+    dependencies = [("aircox_listen_stats", "0017_player_labels")]
 
     operations = [
         migrations.CreateModel(
