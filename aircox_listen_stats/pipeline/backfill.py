@@ -32,7 +32,7 @@ from ..kernel.types import Exclusion, Why
 from ..models import LONG_SESSION_MS, LabelChange, Ruling, Session, Stream
 from . import blurs, coverage, labels
 from .ingest import mark_stale_windows, run_together, wait_for_reports
-from .retold import Retold, manner
+from .retold import Retold, manner, refuse_other_hours
 from .secrets import SECRET_BYTES
 
 __all__ = ["BackfillRefused", "Filled", "fill", "plan", "undo"]
@@ -47,7 +47,7 @@ ROWS = 500
 
 
 class BackfillRefused(ListenStatsError):
-    """The second source tells nothing of these hours, or there is no such back-fill."""
+    """It has no reason, or there is no such back-fill."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class _Choice:
 
 
 def plan(stream: Stream, from_ms_: int, to_ms_: int, retold: Retold) -> Filled:
-    """What :func:`fill` would do. Raises BackfillRefused."""
+    """What :func:`fill` would do. Raises NotRetold."""
     filled = Filled()
     known: set[int] = set()
     for piece in _pieces(retold.telling, from_ms_, to_ms_):
@@ -91,7 +91,7 @@ def plan(stream: Stream, from_ms_: int, to_ms_: int, retold: Retold) -> Filled:
 
 
 def fill(stream: Stream, from_ms_: int, to_ms_: int, retold: Retold, *, by: str, reason: str, now_ms: int) -> Filled:
-    """Lets ``retold`` count in the window in place of what did. Raises BackfillRefused.
+    """Lets ``retold`` count in the window in place of what did. Raises BackfillRefused, NotRetold.
 
     Who is killed meanwhile leaves whole days: filled or not. The same again
     is a new back-fill, which replaces the first.
@@ -167,22 +167,16 @@ def _next_name() -> str:
 
 
 def _pieces(told: Telling, from_ms_: int, to_ms_: int) -> Iterator[_Piece]:
-    """The broadcast days of the window, where the second source observed them. Raises BackfillRefused."""
+    """The broadcast days of the window, where the second source observed them. Raises NotRetold."""
     settings = conf.get()
-    found = False
+    refuse_other_hours(told, from_ms_, to_ms_)
     for start_ms, end_ms in told.covered:
         first_ms, last_ms = max(start_ms, from_ms_), min(end_ms, to_ms_)
         if first_ms >= last_ms:
             continue
-        found = True
         days = calendar.broadcast_days(settings.zone, first_ms, last_ms, starts=settings.broadcast_day_start)
         for day_ms, next_ms in zip(days.starts_ms.tolist(), days.ends_ms.tolist(), strict=True):
             yield _Piece(started_ms=max(day_ms, first_ms), ended_ms=min(next_ms, last_ms), heard_until_ms=end_ms)
-    if not found:
-        stretches = ", ".join(f"{from_ms(a):%Y-%m-%d %H:%M} to {from_ms(b):%Y-%m-%d %H:%M}" for a, b in told.covered)
-        raise BackfillRefused(
-            f"{told.name!r} tells nothing of these hours: it observed {stretches or 'nothing'} (UTC)."
-        )
 
 
 # Choosing ------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -27,6 +28,10 @@ from ..models import Coverage, Secret, Session, SourceState, Stream
 from ..sources import registry
 from ..sources.accesslog import LogFile
 from ..sources.base import PullSource
+from ..sources.follow import FollowedLog
+from ..sources.hls import HlsSource
+from ..sources.hlsfile import HlsLogFile
+from ..sources.hlslog import BATCH_REQUESTS, FinishedStretches, LogReader
 from ..sources.lahmacun import PolledDay
 from . import recognise
 from .blurs import SHARED_ADDRESS
@@ -44,6 +49,7 @@ __all__ = [
     "from_source",
     "manner",
     "mount_of",
+    "refuse_other_hours",
     "stored",
 ]
 
@@ -60,8 +66,12 @@ MOST_PULLS = 100_000
 """Of a log that is followed, at 192 KiB each: 19 GB."""
 
 
+HLS_OPTIONS = ("target_seconds", "segment_seconds", "session_argument")
+"""What has to be known of an HLS output to read its log."""
+
+
 class NotRetold(ListenStatsError):
-    """The second source is none that can be heard again."""
+    """The second source is none that can be heard again, or tells nothing of these hours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -171,6 +181,7 @@ class _Heard:
     from_ms: int
     to_ms: int
     keys: Keys
+    tells_at_end: bool = True
     listener: list[int] = field(default_factory=list)
     started_ms: list[int] = field(default_factory=list)
     ended_ms: list[int] = field(default_factory=list)
@@ -214,7 +225,7 @@ class _Heard:
             is_open=np.zeros(len(sessions), dtype=np.bool_),
             covered=run_together(self.covered),
             refused_ms=sorted(self.refused_ms),
-            tells_at_end=True,
+            tells_at_end=self.tells_at_end,
         )
         return Retold(
             telling=telling,
@@ -232,11 +243,50 @@ def _heard_columns(sessions: sessionize.SessionColumns, from_ms_: int, to_ms_: i
     return sums[sessions.first_part[1:]] - sums[sessions.first_part[:-1]]
 
 
-def from_logs(logs: Sequence[LogFile], mounts: Mapping[str, str], from_ms_: int, to_ms_: int) -> Retold:
-    """What Icecast's access logs tell of the one stream that ``mounts`` names. Raises SourceUnavailable."""
-    heard = _Heard(from_ms=from_ms_, to_ms=to_ms_, keys=Keys(from_ms_, to_ms_))
+def from_logs(paths: Sequence[Path], stream: Stream, mount: str, from_ms_: int, to_ms_: int, *, now_ms: int) -> Retold:
+    """What logs, of Icecast or of an HLS output, tell of ``stream``, which they call ``mount``.
+
+    Raises NotRetold, SourceUnavailable.
+    """
+    icecast, hls = _by_kind(paths)
+    heard = _Heard(from_ms=from_ms_, to_ms=to_ms_, keys=Keys(from_ms_, to_ms_), tells_at_end=not hls)
+    if hls:
+        _hear_hls(heard, hls, _hls_source(stream, mount, paths[0]), now_ms)
+    else:
+        _hear_icecast(heard, icecast, {mount: stream.slug})
+    name = paths[0].name if len(paths) == 1 else f"{len(paths)} logs"
+    _refuse_unheard(heard.counts, name, mount)
+    return heard.retold(name)
+
+
+def _by_kind(paths: Sequence[Path]) -> tuple[list[LogFile], list[HlsLogFile]]:
+    """The logs of Icecast or those of HLS, in the order of time, without empty ones. Raises NotRetold."""
+    icecast: list[LogFile] = []
+    hls: list[HlsLogFile] = []
+    for path in paths:
+        log = LogFile(path)
+        if log.first_ms():
+            icecast.append(log)
+        elif (other := HlsLogFile(path)).first_ms():
+            hls.append(other)
+        elif log.first_line():
+            raise NotRetold(
+                f"{path.name!r} begins with no line that can be read, neither as Icecast's access log nor as nginx's "
+                "log of HLS (JSON or combined). Is it the right file? "
+                "docs/sources/accesslog.md and docs/sources/hls.md show the formats."
+            )
+    if icecast and hls:
+        raise NotRetold(
+            f"{icecast[0].label!r} is Icecast's log and {hls[0].label!r} one of HLS. Name logs of one kind with --log."
+        )
+    if not icecast and not hls:
+        raise NotRetold(f"{', '.join(path.name for path in paths)}: no line yet. Name the rotated ones with --log too.")
+    return sorted(icecast, key=lambda one: one.first_ms()), sorted(hls, key=lambda one: one.first_ms())
+
+
+def _hear_icecast(heard: _Heard, logs: Sequence[LogFile], mounts: Mapping[str, str]) -> None:
     (slug,) = mounts.values()
-    for log in sorted(logs, key=lambda one: one.first_ms()):
+    for log in logs:
         offset = 0
         for chunk in log.chunks(mounts, offset=0):
             heard.counts.update(chunk.counts)
@@ -244,12 +294,86 @@ def from_logs(logs: Sequence[LogFile], mounts: Mapping[str, str], from_ms_: int,
             if any(name.startswith("refused_") for name in chunk.counts):
                 heard.refused_ms += log.refused_ends(offset, chunk.offset)
             offset = chunk.offset
-            if chunk.last_ms < from_ms_ - REACH_MS:
+            if chunk.last_ms < heard.from_ms - REACH_MS:
                 continue  # a log is in the order of ends
             for started_ms, ended_ms, who in zip(chunk.started_ms, chunk.ended_ms, chunk.who, strict=True):
                 if heard.is_near(started_ms, ended_ms):
                     heard.take(heard.keys.mark(chunk.addresses[who], started_ms, slug), started_ms, ended_ms)
-    return heard.retold(logs[0].label if len(logs) == 1 else f"{len(logs)} logs")
+
+
+def _hear_hls(heard: _Heard, logs: Sequence[HlsLogFile], source: HlsSource, now_ms: int) -> None:
+    reader, limit = LogReader(source, now_ms), BATCH_REQUESTS
+    for log in logs:
+        if log.first_ms() < reader.settled_ms:  # of another server, of the same hours
+            _take_stretches(heard, reader.finished(None))
+            reader, limit = LogReader(source, now_ms), BATCH_REQUESTS
+        for lines, _ in log.lines():
+            for line in lines or ():
+                reader.read(line)
+            became = reader.take_lines()
+            heard.counts.update(became.by_reason)
+            if became.first_ms:  # what was asked for last is heard for one window more
+                heard.cover(became.first_ms, became.last_ms + source.target_ms)
+            if len(reader) >= limit:
+                _take_stretches(heard, reader.finished(reader.settled_ms))
+                limit = BATCH_REQUESTS + len(reader)
+    _take_stretches(heard, reader.finished(None))
+
+
+def _take_stretches(heard: _Heard, found: FinishedStretches) -> None:
+    columns = (found.started_ms.tolist(), found.ended_ms.tolist(), found.who.tolist())
+    for slug, started_ms, ended_ms, who in zip(found.stream, *columns, strict=True):
+        if heard.is_near(started_ms, ended_ms):
+            heard.take(heard.keys.mark(found.addresses[who], started_ms, slug), started_ms, ended_ms)
+
+
+def _hls_source(stream: Stream, mount: str, path: Path) -> HlsSource:
+    """What reads a log of HLS: as the stream's own source would, else as the one other that hears HLS.
+
+    Raises NotRetold, ConfigurationError.
+    """
+    settings = conf.get()
+    known = {
+        name: {option: entry.options[option] for option in HLS_OPTIONS if option in entry.options}
+        for name, entry in settings.sources.items()
+        if HLS_OPTIONS[0] in entry.options
+    }
+    own = [known[stream.source]] if stream.source in known else list(known.values())
+    if not own or any(one != own[0] for one in own):
+        raise NotRetold(
+            f"{path.name!r} is a log of HLS, and its target_seconds are unknown: "
+            + (f"{', '.join(sorted(known))} have different ones." if own else "no source of SOURCES has them.")
+            + " Name the source that follows this log in SOURCES (docs/sources/hls.md), and compare by --with."
+        )
+    options = {**own[0], "path": str(path.absolute())}
+    return HlsSource(stream.source, {mount: stream.slug}, options, trusted_proxies=settings.trusted_proxies)
+
+
+def _refuse_unheard(counts: Mapping[str, int], name: str, mount: str) -> None:
+    """Raises NotRetold where no line could be read, or none is of the stream: that is no silence to compare with."""
+    read = counts.get("read", 0)
+    told = {reason: count for reason, count in counts.items() if reason.startswith(("refused_", "skipped_")) and count}
+    reasons = ", ".join(f"{reason.replace('_', ' ')} {count}" for reason, count in sorted(told.items()))
+    if not read:
+        raise NotRetold(f"{name!r} has no line yet. Rotated logs, compressed ones too, can be named with --log.")
+    if read == sum(count for reason, count in told.items() if reason.startswith("refused_")):
+        raise NotRetold(f"None of the {read} lines of {name!r} can be read ({reasons}). Is it the right file?")
+    if not counts.get("kept"):
+        raise NotRetold(
+            f"None of the {read} lines of {name!r} is listening to {mount!r} ({reasons}). "
+            "If the log calls the stream otherwise, say so with --mount."
+        )
+
+
+def refuse_other_hours(told: Telling, from_ms_: int, to_ms_: int) -> None:
+    """Raises NotRetold where nothing of the window was observed."""
+    if any(start_ms < to_ms_ and end_ms > from_ms_ for start_ms, end_ms in told.covered):
+        return
+    stretches = ", ".join(f"{from_ms(a):%Y-%m-%d %H:%M} to {from_ms(b):%Y-%m-%d %H:%M}" for a, b in told.covered)
+    raise NotRetold(
+        f"{told.name!r} tells nothing of these hours: it observed {stretches or 'nothing'} (UTC). "
+        "Rotated logs, compressed ones too, can be named with --log."
+    )
 
 
 def from_polled_day(day: PolledDay, name: str, slug: str) -> Retold:
@@ -269,27 +393,17 @@ def from_polled_day(day: PolledDay, name: str, slug: str) -> Retold:
     return heard.retold(name)
 
 
-def from_source(stream: Stream, name: str, from_ms_: int, to_ms_: int, *, now_ms: int) -> Retold:
-    """What the configured source ``name``, which follows a log, tells of ``stream`` from the log's beginning on.
+def from_source(stream: Stream, name: str, mount: str, from_ms_: int, to_ms_: int, *, now_ms: int) -> Retold:
+    """What the configured source ``name``, which follows a log, tells of ``stream``, which it calls ``mount``.
 
-    Its cursor in the database is neither read nor moved. Raises NotRetold, SourceUnavailable.
+    Its log is read with what was rotated away from it and is not compressed; its cursor in the database is
+    neither read nor moved. Raises NotRetold, SourceUnavailable.
     """
-    settings = conf.get()
-    entry = settings.sources.get(name)
-    kind = registry.backend(entry.backend) if entry else None
-    if entry is None or kind is None or "start_at" not in kind.options or not issubclass(kind, PullSource):
-        followed = ", ".join(sorted(one for one in settings.sources if "start_at" in _options(one))) or "none"
-        raise NotRetold(
-            f"Source {name!r} follows no log, so it cannot be heard a second time. Those that do: {followed}. "
-            "A log file can be named with --log."
-        )
-    source = kind(
-        name,
-        {mount_of(stream): stream.slug},
-        {**entry.options, "start_at": "beginning"},
-        trusted_proxies=settings.trusted_proxies,
+    source = _follower(stream, name, mount)
+    source.start_from(from_ms_ - REACH_MS)
+    heard = _Heard(
+        from_ms=from_ms_, to_ms=to_ms_, keys=Keys(from_ms_, to_ms_), tells_at_end=not source.follows_open_sessions
     )
-    heard = _Heard(from_ms=from_ms_, to_ms=to_ms_, keys=Keys(from_ms_, to_ms_))
     latest: dict[tuple[str, int], Observation] = {}
     cursor: Mapping = {}
     numbers = itertools.count()
@@ -303,10 +417,11 @@ def from_source(stream: Stream, name: str, from_ms_: int, to_ms_: int, *, now_ms
             for told in report.observations:
                 if heard.is_near(told.started_ms, told.seen_ms):
                     _merge(latest, told, next(numbers))
-            if not report.more:
+            if not report.more or min((one.ended_ms for one in report.heard), default=0) > to_ms_ + REACH_MS:
                 break
     finally:
         source.close()
+    _refuse_unheard(heard.counts, name, mount)
     for told in latest.values():
         mark = told.mark or (heard.keys.mark(told.address, told.started_ms, stream.slug) if told.address else None)
         if mark is not None:
@@ -314,14 +429,25 @@ def from_source(stream: Stream, name: str, from_ms_: int, to_ms_: int, *, now_ms
     return heard.retold(name)
 
 
+def _follower(stream: Stream, name: str, mount: str) -> FollowedLog:
+    """The configured source, made anew for this stream alone. Raises NotRetold where it follows no log."""
+    settings = conf.get()
+    kinds = {one: registry.backend(entry.backend) for one, entry in settings.sources.items()}
+    kind = kinds.get(name)
+    if kind is None or not issubclass(kind, FollowedLog):
+        followed = ", ".join(sorted(one for one, other in kinds.items() if issubclass(other, FollowedLog))) or "none"
+        raise NotRetold(
+            f"Source {name!r} follows no log, so it cannot be heard a second time. Those that do: {followed}. "
+            "A log file can be named with --log."
+        )
+    options = settings.sources[name].options
+    return kind(name, {mount: stream.slug}, options, trusted_proxies=settings.trusted_proxies)
+
+
 def mount_of(stream: Stream) -> str:
     """What the stream's own source calls it."""
     given = conf.get().streams.get(stream.slug)
     return (given.mount if given else "") or f"/{stream.slug}"
-
-
-def _options(name: str) -> Mapping[str, object]:
-    return registry.backend(conf.get().sources[name].backend).options
 
 
 def _merge(latest: dict[tuple[str, int], Observation], told: Observation, number: int) -> None:

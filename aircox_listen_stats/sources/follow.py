@@ -68,6 +68,7 @@ class FollowedLog(PullSource):
     """A source that follows a log file. Its kind says what a line is, and what is heard in it."""
 
     options = {"path": str, "start_at": str, "poll_seconds": (int, float)}
+    _since_ms: int | None = None
 
     @abstractmethod
     def stamp_of(self, line: bytes) -> int:
@@ -99,6 +100,10 @@ class FollowedLog(PullSource):
         self._start_at = start_at
         self._was_absent = False
 
+    def start_from(self, at_ms: int) -> None:
+        """Has a first pull begin with the file, rotated or not, that was written to at this instant, or the oldest."""
+        self._since_ms = at_ms
+
     def pull(self, cursor: Mapping[str, Any], *, now_ms: int) -> Report:
         """The lines that came since ``cursor``. Raises SourceUnavailable."""
         try:
@@ -113,7 +118,9 @@ class FollowedLog(PullSource):
     def _pull(self, cursor: dict[str, Any], now_ms: int) -> Report:
         hearing = self.hearing(cursor, now_ms=now_ms)
         place = Place(cursor, now_ms, self)
-        if not cursor:
+        if not cursor and self._since_ms is not None:
+            place.begin(place.written_at(self._path, self._since_ms), at_end=False)
+        elif not cursor:
             place.begin(place.seen(self._path), at_end=self._start_at == "end" and not self._was_absent)
         budget = PULL_BYTES
         while budget > 0:
@@ -126,7 +133,7 @@ class FollowedLog(PullSource):
                     hearing.count(became)
                 place.turn_to(current, self._path)
                 continue
-            is_over = file.inode != (current.inode if current else "") and bool(current and current.print)
+            is_over = current is not None and file.inode != current.inode and place.is_left(current, self._path)
             taken = _take(place, hearing, file, budget, is_over=is_over)
             budget -= taken
             if taken == 0:
@@ -208,6 +215,12 @@ class Place:
     def name(self, file: _File) -> None:
         self.print, self.first_s = file.print, file.first_s
 
+    def written_at(self, path: Path, at_ms: int) -> _File:
+        """The file that was written to then: the last that began no later, else the oldest. Raises OSError."""
+        files = [file for file in self._siblings(path) if file.print]
+        files = sorted([*files, self.seen(path)], key=lambda one: one.first_s)
+        return ([file for file in files if file.first_s * MS <= at_ms] or files[:1])[-1]
+
     def find(self, current: _File | None, path: Path) -> _File | None:
         """The file that is being read, wherever it lies now; None where it is gone, or others are to be read first."""
         is_begun = bool(self.print or self.offset)
@@ -253,6 +266,10 @@ class Place:
         if self._is_gap:
             self.since_ms = max(self.since_ms, file.first_s * MS)
             self._is_gap = False
+
+    def is_left(self, current: _File, path: Path) -> bool:
+        """Is another file written to since the one that is being read was rotated?"""
+        return bool(current.print) or any(file.print != self.print for file in self._unread(current, path))
 
     def _unread(self, current: _File, path: Path) -> list[_File]:
         """The rotated files that come after the last one that was read, and before the log itself."""

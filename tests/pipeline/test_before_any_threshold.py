@@ -15,7 +15,6 @@ from aircox_listen_stats.fields import from_ms, to_ms
 from aircox_listen_stats.models import Audience, Session, Stream
 from aircox_listen_stats.pipeline import retold, rollup
 from aircox_listen_stats.pipeline.ingest import store
-from aircox_listen_stats.sources.accesslog import LogFile
 from tests.sources.recording import MS, clients, truth
 
 from .conftest import at, heard, poll, told
@@ -33,7 +32,8 @@ Spans = list[tuple[float, float, float]]
 def by_log(streams: dict[str, Stream]) -> Spans:
     """Of the mount /live.mp3, as its log tells it."""
     start_ms = round(truth()["t0"] * MS)
-    found = retold.from_logs([LogFile(Path(LOG))], {"/live.mp3": "live"}, start_ms, start_ms + 600_000)
+    end_ms = start_ms + 600_000
+    found = retold.from_logs([Path(LOG)], streams["live"], "/live.mp3", start_ms, end_ms, now_ms=end_ms)
     columns = found.sessions
     rows = zip(columns.started_ms.tolist(), columns.ended_ms.tolist(), columns.played_ms.tolist(), strict=True)
     return [((a - start_ms) / MS, (b - start_ms) / MS, played / MS) for a, b, played in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 from collections import Counter
 from pathlib import Path
@@ -13,8 +14,9 @@ from django.core.management import CommandError, call_command
 
 from aircox_listen_stats.fields import from_ms
 from aircox_listen_stats.kernel.types import Address, Observation
+from aircox_listen_stats.management.commands import _words
 from aircox_listen_stats.models import Connection, Coverage, Secret, Session, Stream
-from aircox_listen_stats.pipeline import recognise, secrets
+from aircox_listen_stats.pipeline import recognise, retold, secrets
 from aircox_listen_stats.pipeline.inbox import HEARS_ARRIVALS
 from aircox_listen_stats.pipeline.ingest import store
 from aircox_listen_stats.sources.base import Report
@@ -25,6 +27,7 @@ from tests.sources.test_recorded_run import _callbacks
 pytestmark = pytest.mark.django_db
 
 LOG = str(FOLDER / "icecast_access.log")
+HLS_LOG = str(FOLDER.parent / "hls" / "nginx_hls_json.log")
 
 
 @pytest.fixture
@@ -131,6 +134,63 @@ def test_a_source_that_follows_the_log_tells_the_same(polled: dict[str, Stream])
     assert lines("low", "--with", "log") == lines("low", "--log", LOG)
 
 
+THIRDS = ("access.log.2", "access.log.1", "access.log")
+
+
+def rotated(folder: Path, *names: str) -> list[str]:
+    """The recorded log in as many pieces, the oldest first; compressed where the name says so."""
+    written = Path(LOG).read_bytes().splitlines(keepends=True)
+    size = -(-len(written) // len(names))
+    for number, name in enumerate(names):
+        piece = b"".join(written[number * size : (number + 1) * size])
+        (folder / name).write_bytes(gzip.compress(piece) if name.endswith(".gz") else piece)
+    return [str(folder / name) for name in names]
+
+
+def follows(settings: Any, path: str) -> None:
+    told = settings.AIRCOX_LISTEN_STATS
+    log = {**told["SOURCES"]["log"], "path": path}
+    settings.AIRCOX_LISTEN_STATS = {**told, "SOURCES": {**told["SOURCES"], "log": log}}
+
+
+@pytest.mark.parametrize("is_empty", [False, True], ids=["written to", "just rotated"])
+def test_a_source_that_follows_the_log_is_heard_from_its_rotated_files_on(
+    polled: dict[str, Stream], settings: Any, tmp_path: Path, is_empty: bool
+) -> None:
+    if is_empty:
+        rotated(tmp_path, "access.log.3", "access.log.2", "access.log.1")
+        (tmp_path / "access.log").touch()
+    else:
+        rotated(tmp_path, *THIRDS)
+    follows(settings, str(tmp_path / "access.log"))
+    for stream, expected in POLLED.items():
+        assert kinds(lines(stream, "--with", "log")) == expected
+
+
+def test_rotated_and_compressed_logs_are_one_in_whatever_order_they_are_named(
+    polled: dict[str, Stream], tmp_path: Path
+) -> None:
+    logs = rotated(tmp_path, "access.log.2.gz", *THIRDS[1:])
+    for stream, expected in POLLED.items():
+        assert kinds(lines(stream, "--log", *reversed(logs))) == expected
+
+
+def test_files_that_were_over_long_before_the_hours_are_not_read_again(
+    polled: dict[str, Stream], settings: Any, tmp_path: Path
+) -> None:
+    rotated(tmp_path, *THIRDS)
+    day = b'192.0.2.7 - - [%d/Nov/2026:01:54:40 +0000] "GET /live.mp3 HTTP/1.1" 200 5000 "-" "VLC/3.0.20" 12\n'
+    for number in (18, 19, 20):
+        (tmp_path / f"access.log.{23 - number}").write_bytes(day % number)
+    follows(settings, str(tmp_path / "access.log"))
+    start_ms = at(truth()["t0"])
+    told = retold.from_source(
+        polled["live"], "log", "/live.mp3", start_ms, start_ms + 600_000, now_ms=start_ms + 600_000
+    )
+    assert told.counts["read"] == len(Path(LOG).read_bytes().splitlines()) + 1
+    assert told.telling.covered[0][0] == 1_795_139_680_000  # the 20th: the last one that may hold what began before
+
+
 def test_nothing_is_stored_and_nobody_is_named(polled: dict[str, Stream], tmp_path: Path) -> None:
     before = (list(Session.objects.values()), list(Coverage.objects.values()))
     path = tmp_path / "agreement.csv"
@@ -189,8 +249,18 @@ def test_what_was_not_observed_is_an_outage(polled: dict[str, Stream]) -> None:
         (["live", "2026-11-22", "2026-11-23", "--with", "ice"], "follows no log.*Those that do: log"),
         (["live", "2026-11-22", "2026-11-23", "--with", "nope"], "follows no log"),
         (["live", "2026-11-22", "2026-11-23", "--log", "/nowhere/access.log"], "cannot be read"),
+        (["live", "2026-11-23", "2026-11-24", "--log", LOG], r"nothing of these hours: it observed 2026-11-22 01:4\d"),
+        (["live", "2026-11-20", "2026-11-21", "--with", "log"], "'log' tells nothing of these hours.*with --log"),
+        (["live", "2026-11-22", "2026-11-23", "--log", __file__], "neither as Icecast's access log nor as nginx's log"),
+        (["live", "2026-11-22", "2026-11-23", "--log", LOG, HLS_LOG], "Name logs of one kind"),
+        (["live", "2026-11-22", "2026-11-23", "--log", HLS_LOG], "target_seconds are unknown: no source"),
+        (["live", "2026-11-22", "2026-11-23", "--log", LOG, "--mount", "/x"], "listening to '/x' .*with --mount"),
+        (["live", "2026-11-22", "2026-11-23", "--with", "log", "--mount", "/x"], "listening to '/x' .*with --mount"),
     ],
 )
-def test_what_cannot_be_compared_is_said(station: dict[str, Stream], options: list[str], says: str) -> None:
+def test_what_cannot_be_compared_is_said(
+    station: dict[str, Stream], monkeypatch: pytest.MonkeyPatch, options: list[str], says: str
+) -> None:
+    monkeypatch.setattr(_words, "now_ms", lambda: at(truth()["t0"]) + 3_600_000)
     with pytest.raises(CommandError, match=says):
         call_command("listen_stats_reconcile", *options)

@@ -13,7 +13,6 @@ from ...errors import ListenStatsError
 from ...kernel.agreement import Telling, Why
 from ...models import Session, Stream
 from ...pipeline import reconcile, retold
-from ...sources.accesslog import LogFile
 from . import _words
 
 REASONS = {
@@ -31,7 +30,7 @@ REASONS = {
 class Command(BaseCommand):
     help = (
         "Compares what counts on a stream with what a second source tells of the same hours, and stores nothing: "
-        "sessions that both have, seconds, who is missing where and the likely reason. The second source is a log "
+        "sessions that both have, seconds, who is missing where and the likely reason. The second source are logs "
         "(--log), a configured source that follows a log (--with), or sessions stored under another name (--with)."
     )
 
@@ -91,8 +90,10 @@ class Command(BaseCommand):
 
 def add_second_source(parser: ArgumentParser) -> None:
     """The options that name a second source of a stream."""
-    parser.add_argument("--log", nargs="+", metavar="FILE", help="Icecast's access logs, plain or .gz")
-    parser.add_argument("--mount", help="what the logs call the stream (default: its mount in STREAMS)")
+    parser.add_argument(
+        "--log", nargs="+", metavar="FILE", help="access logs of Icecast, or nginx's of HLS; compressed ones too"
+    )
+    parser.add_argument("--mount", help="what the log calls the stream (default: its mount in STREAMS)")
     parser.add_argument("--with", dest="with_", metavar="SOURCE", help="a source that follows a log, or a stored one")
 
 
@@ -112,6 +113,7 @@ def second(stream: Stream, from_ms: int, to_ms: int, options: dict[str, Any]) ->
     if is_stored(stream, options["with_"]):
         return retold.stored(stream, from_ms, to_ms, source=options["with_"]), False
     found = heard_again(stream, from_ms, to_ms, options)
+    retold.refuse_other_hours(found.telling, from_ms, to_ms)
     return found.telling, found.same_keys
 
 
@@ -122,11 +124,10 @@ def is_stored(stream: Stream, name: str | None) -> bool:
 
 def heard_again(stream: Stream, from_ms: int, to_ms: int, options: dict[str, Any]) -> retold.Retold:
     """What the log or the source that the command line names tells of these hours."""
+    mount, now_ms = options["mount"] or retold.mount_of(stream), _words.now_ms()
     if options["with_"]:
-        return retold.from_source(stream, options["with_"], from_ms, to_ms, now_ms=_words.now_ms())
-    logs = [LogFile(Path(name)) for name in options["log"]]
-    mount = options["mount"] or retold.mount_of(stream)
-    return retold.from_logs(logs, {mount: stream.slug}, from_ms, to_ms)
+        return retold.from_source(stream, options["with_"], mount, from_ms, to_ms, now_ms=now_ms)
+    return retold.from_logs([Path(name) for name in options["log"]], stream, mount, from_ms, to_ms, now_ms=now_ms)
 
 
 def _cells(totals: reconcile.Totals) -> tuple[str, str]:
