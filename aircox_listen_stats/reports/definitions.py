@@ -34,7 +34,8 @@ DEFINITIONS: Mapping[str, Definition] = {
         label=_("Distinct listeners"),
         text=_(
             "Different pseudonymous listeners with at least one counted session in it. Listeners of two diffusions "
-            "cannot be added up: many are the same people."
+            "cannot be added up: many are the same people. Where they could not be told apart, for instance behind a "
+            "proxy, they are at least so many: the page then says why, and writes ≥."
         ),
     ),
     "episode_listeners": Definition(
@@ -152,7 +153,8 @@ PERIOD_DEFINITIONS: Mapping[str, Definition] = {
         label=_("Distinct listeners"),
         text=_(
             "CUME: different pseudonymous listeners with a counted session in the period. Two of them are never added, "
-            "and of days that nobody can compare any more only the bounds are told."
+            "and of days that nobody can compare any more only the bounds are told. Where listeners could not be told "
+            "apart, for instance behind a proxy, they are at least so many, and ≥ is written."
         ),
     ),
     "tsl_seconds": Definition(
@@ -262,6 +264,14 @@ BASES: Mapping[str, Promise] = {
     "inferred": _("worked out"),
 }
 """On what evidence a bound stands, by :class:`~aircox_listen_stats.kernel.types.Basis`."""
+
+BLURS: Mapping[str, Promise] = {
+    "address": _("one address carried most of a stream, a proxy’s or a relay’s perhaps"),
+    "proxy": _("of some only the address of the station’s own proxy is known"),
+    "source": _("the source of a stream takes several listeners of one address and app for one"),
+    "shared": _("an imported file has addresses that several share"),
+}
+"""Why listeners of a stream could not be told apart, by :class:`~aircox_listen_stats.models.Blur.Why`."""
 
 REASONS: Mapping[str, Promise] = {
     "late": _("listening was told late or told better"),

@@ -17,6 +17,7 @@ from ..models import Airing, Audience
 from . import adjacent, episode, observed, on_demand
 from .adjacent import Adjacent
 from .baseline import Baseline, slot_baseline
+from .blurs import Reason, reasons
 from .episode import EpisodeTotals
 from .figures import COUNTS, MINUTE, MS_PER_MINUTE, Figures, is_hidden
 from .flow import MinuteFlow, minute_flow
@@ -105,7 +106,8 @@ class DiffusionAudience:
     ``retention[m]`` the share of those present in the first moment who have not left by
     minute ``m``, empty where nobody was present; ``retention_of_all[m]`` the share of all
     who met it who are there when minute ``m`` begins, empty without flow. ``flow`` is None once the sessions are
-    no longer kept, or where they no longer add up to the stored figures.
+    no longer kept, or where they no longer add up to the stored figures. ``at_least_because``: why listeners could not
+    be told apart in some of it.
     """
 
     line: DiffusionLine
@@ -132,6 +134,7 @@ class DiffusionAudience:
     after: Adjacent | None
     earlier: Neighbour | None
     later: Neighbour | None
+    at_least_because: tuple[Reason, ...] = ()
 
     @property
     def figures(self) -> Figures | None:
@@ -170,7 +173,7 @@ def newest_of(diffusion_id: int) -> Airing | None:
 
 
 def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, now: dt.datetime) -> DiffusionAudience:
-    """Everything known of one diffusion, in at most 14 queries and two for each repeat on a day of another part."""
+    """Everything known of one diffusion, in at most 15 queries and two for each repeat on a day of another part."""
     line = read_line(airing.pk, rules.name)
     started_ms = to_ms(airing.started)
     # Of what is still on air, the figures tell as far as they were computed.
@@ -208,6 +211,7 @@ def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, no
         after=adjacent.after(airing, now=now),
         earlier=_neighbour(_others(airing).filter(started__lt=airing.started).order_by("-started", "-id")),
         later=_neighbour(_others(airing).filter(started__gt=airing.started, started__lt=now).order_by("started", "id")),
+        at_least_because=reasons((one.id for one in streams), [(started_ms, ended_ms)]),
     )
 
 

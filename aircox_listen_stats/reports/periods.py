@@ -12,9 +12,10 @@ from enum import StrEnum
 
 from ..fields import from_ms, to_ms
 from ..kernel.types import MS, Layer, RuleSet
-from ..models import QuarterHour, Stream
-from . import by_airings, by_quarters
+from ..models import Airing, QuarterHour, Stream
+from . import blurs, by_airings, by_quarters
 from .amounts import Amounts, Count, Performances, StandsOn
+from .blurs import Reason
 from .by_airings import Airings
 from .by_quarters import Whole
 from .figures import falls_short, hours, is_hidden, share
@@ -74,7 +75,7 @@ class PeriodFigure:
 
     ``value`` is None where it is not known; then ``lower`` and ``upper`` may still bound it. They
     are None where the value is exact as far as it was observed, see ``coverage``; with ``confidence`` they hold
-    so often, else surely.
+    so often, else surely. ``at_least_because``: why those that it counts could not be told apart.
     """
 
     name: str
@@ -86,11 +87,12 @@ class PeriodFigure:
     stands_on: StandsOn = StandsOn.NOTHING
     coverage: float | None = None
     settled: bool = False
+    at_least_because: tuple[Reason, ...] = ()
 
     @property
     def is_lower_bound(self) -> bool:
-        """Whether a part that matters was not observed."""
-        return falls_short(self.coverage)
+        """Whether a part that matters was not observed, or listeners that it counts could not be told apart."""
+        return falls_short(self.coverage) or bool(self.at_least_because)
 
     def hiding_below(self, minimum: int) -> PeriodFigure:
         """The same without a count from 1 to ``minimum - 1``."""
@@ -109,7 +111,7 @@ class PeriodReport:
     ``until`` is where the figures of a running period end, else its end. ``airings`` are those that
     started in it, ``airings_unknown`` of them those that nobody observed or that have no figures yet; None for
     stations and streams. ``is_cut``: the period begins or ends within a quarter-hour whose sessions are gone, and
-    that quarter-hour is in no figure.
+    that quarter-hour is in no figure. ``at_least_because``: why listeners could not be told apart in some of it.
     """
 
     scope: Scope
@@ -122,6 +124,7 @@ class PeriodReport:
     is_cut: bool = False
     airings: int | None = None
     airings_unknown: int = 0
+    at_least_because: tuple[Reason, ...] = ()
 
     def __getitem__(self, name: str) -> PeriodFigure:
         """The figure of that name. Raises KeyError."""
@@ -211,18 +214,36 @@ def period_figures(
         made = by_airings.amounts(airings_of(scope), streams, span, rules, until_ms=until_ms, now_ms=now_ms)
     tracks = _tracks(scope, streams)
     played = tracks and by_airings.performances(tracks, span, until_ms=until_ms)
+    blurred = _blurred(scope, streams, span, until_ms)
     return PeriodReport(
         scope=scope,
         span=span,
         rule_set=rules.name,
         until=from_ms(max(until_ms, span.started_ms)),
-        figures=tuple(_figures(made, played)),
+        figures=tuple(_bounded(one, blurred) for one in _figures(made, played)),
         coverage=made.coverage if made and made.length_ms else None,
         settled=bool(made and made.settled),
         is_cut=bool(made and made.is_cut),
         airings=made.airings if made else None if scope.kind in (ScopeKind.STATION, ScopeKind.STREAM) else 0,
         airings_unknown=made.airings_unknown if made else 0,
+        at_least_because=blurred,
     )
+
+
+def _blurred(scope: Scope, streams: Sequence[Stream], span: Span, until_ms: int) -> tuple[Reason, ...]:
+    """Why listeners could not be told apart; of a program or of less, while it was on air."""
+    if scope.kind in (ScopeKind.STATION, ScopeKind.STREAM):
+        starts, ends = span.slots(until_ms)
+        numbers = [one.pk for one in _whole(scope, streams).streams]
+        return blurs.reasons(numbers, zip(starts.tolist(), ends.tolist(), strict=True))
+    layer, column = _LAYERS[scope.kind]
+    airings = Airing.objects.on_layer(layer).filter(**{"station_id": scope.station_id, column: scope.id})
+    return blurs.of_airings([one.pk for one in streams], airings, span.started_ms, until_ms)
+
+
+def _bounded(one: PeriodFigure, blurred: Sequence[Reason]) -> PeriodFigure:
+    because = tuple(why for why in blurred if blurs.affects(why, one.name))
+    return replace(one, at_least_because=because) if because else one
 
 
 def airings_of(scope: Scope) -> Airings:

@@ -15,7 +15,7 @@ from .tables import Row, Table
 
 TERMS_HEADER = ("period", "daypart", "rule_set", "time_zone", "hidden_below")
 
-VALUE_HEADER = ("value", "lower", "upper", "stands_on", "coverage_share", "is_settled")
+VALUE_HEADER = ("value", "lower", "upper", "stands_on", "coverage_share", "is_settled", "at_least_because")
 
 FIGURES_HEADER = (
     "scope",
@@ -155,6 +155,7 @@ def _value(one: PeriodFigure, local: zoneinfo.ZoneInfo) -> Row:
         one.stands_on.value or None,
         one.coverage,
         one.settled if is_known else None,
+        " ".join(one.at_least_because) or None,
     )
 
 

@@ -20,7 +20,14 @@ from django.utils.translation import gettext_lazy
 
 from aircox_listen_stats.fields import from_ms
 from aircox_listen_stats.reports.baseline import NOTABLE, Baseline
-from aircox_listen_stats.reports.definitions import BASES, DEFINITIONS, PERIOD_DEFINITIONS, REASONS, STANDS_ON
+from aircox_listen_stats.reports.definitions import (
+    BASES,
+    BLURS,
+    DEFINITIONS,
+    PERIOD_DEFINITIONS,
+    REASONS,
+    STANDS_ON,
+)
 from aircox_listen_stats.reports.episode import EpisodeTotals
 from aircox_listen_stats.reports.figures import MS_PER_HOUR, Figures
 from aircox_listen_stats.reports.periods import MEANS, PeriodFigure, Unit
@@ -157,6 +164,18 @@ def bound(value: str, figures: Figures | LineFigures | ProgramLine | ProgramTota
     if figures is None or not figures.is_lower_bound or not value[:1].isdigit():
         return value
     return _glued(f"≥ {value}")
+
+
+@register.filter
+def at_least(value: str, because: Sequence[str]) -> str:
+    """``value`` with ≥ before it where there is a reason why listeners could not be told apart."""
+    return _glued(f"≥ {value}") if because and value[:1].isdigit() else value
+
+
+@register.filter
+def blurred(why: str) -> str:
+    """Why listeners could not be told apart, in words."""
+    return str(BLURS[why])
 
 
 @register.filter

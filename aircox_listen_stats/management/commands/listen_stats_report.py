@@ -172,6 +172,14 @@ def _text(made: ScopeReport) -> Iterator[str]:
         year_before and _settled(year_before),
         "",
     )
+    yield _line(
+        "at_least_because",
+        _because(made.report),
+        _because(comparison.before),
+        "",
+        year_before and _because(year_before),
+        "",
+    )
 
 
 def _line(
@@ -223,6 +231,10 @@ def _share(value: float | None) -> str:
 
 def _change(value: float | None) -> str:
     return "" if value is None else f"{value:+.1%}"
+
+
+def _because(report: PeriodReport) -> str:
+    return " ".join(report.at_least_because) or "-"
 
 
 def _settled(report: PeriodReport) -> str:
