@@ -311,8 +311,8 @@ def test_it_is_gone_with_the_next_look_once_the_listeners_come_apart(stream: Str
     assert told(at(later)) == []
     (line,) = status.status(conf.get(), now=from_ms(at(later))).streams
     assert line.blurs == ()
-    assert reasons([stream.pk], at(0), at(120)) == (Reason.ADDRESS,)
-    assert reasons([stream.pk], at(120), at(later)) == ()
+    assert reasons([stream.pk], [(at(0), at(120))]) == (Reason.ADDRESS,)
+    assert reasons([stream.pk], [(at(120), at(later))]) == ()
 
 
 def test_it_goes_on_as_one_stretch_while_it_lasts(stream: Stream) -> None:
