@@ -299,9 +299,9 @@ def _live(settings: conf.Settings) -> Iterator[CheckMessage]:
 
 
 def _country(settings: conf.Settings) -> Iterator[CheckMessage]:
-    from .pipeline import recognise
+    from .pipeline import countries
 
-    if settings.country_database is not None and recognise.country_reader(str(settings.country_database)) is None:
+    if settings.country_database is not None and countries.reader(str(settings.country_database)) is None:
         yield Warning(
             "COUNTRY_DATABASE cannot be read as an MMDB file: countries stay empty.",
             hint="Check that the file exists, that this account may read it, and that it is an .mmdb file.",

@@ -185,6 +185,7 @@ _COPY_END = struct.pack("!h", -1)
 _NULL = struct.pack("!i", -1)
 _NUMBERS = 5
 _JSONB_VERSION = b"\1"
+_LENGTHS = [struct.pack("!i", size) for size in range(256)]
 
 _FIRST_FIELDS = np.dtype(
     [("fields", ">i2")] + [one for name in COLUMNS[:_NUMBERS] for one in ((f"{name}_length", ">i4"), (name, ">i8"))]
@@ -229,5 +230,6 @@ def _text(value: str) -> bytes:
 
 
 def _json(parts: str) -> bytes:
-    encoded = _JSONB_VERSION + parts.encode()
-    return len(encoded).to_bytes(4, "big") + encoded
+    size = len(parts) + len(_JSONB_VERSION)  # digits and brackets: a byte each
+    head = _LENGTHS[size] if size < len(_LENGTHS) else struct.pack("!i", size)
+    return head + _JSONB_VERSION + parts.encode("ascii")

@@ -11,14 +11,17 @@ import hmac
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from .. import conf
 from ..kernel import calendar
+from ..kernel.addresses import Addresses, parsed
 from ..kernel.arrays import Ints
 from ..kernel.identity import normalise_agent, normalise_ip
 from ..kernel.siphash import KEY_BYTES, siphash
 from . import recognise
 from .bulk import Label
+from .countries import Countries
 
 __all__ = ["Listeners"]
 
@@ -27,6 +30,8 @@ INTO_THE_NEXT_MS = {"day": 36 * 3_600_000, "week": 10 * 86_400_000, "month": 45 
 
 FIRST_ROOM = 4096
 """Addresses for which there is room at first."""
+
+Words = npt.NDArray[np.uint64]
 
 _AGENT_BITS = 20
 """Of a mark: it holds the number of what the agent tells, and before it that of what the address tells."""
@@ -42,6 +47,8 @@ class Listeners:
         self._alike = {slug: slug if slug in streams and streams[slug].relays else "" for slug in slugs}
         self._ips = {alike: _Told() for alike in self._alike.values()}
         self._agents = _Told()
+        self._countries = Countries()
+        self._ip_secret = hmac.digest(secret, b"ip", "sha256")[:KEY_BYTES]
         self._periods = _Periods()
 
     def meet(self, ips: Sequence[str], agents: Sequence[str], *, is_afresh: bool) -> None:
@@ -49,12 +56,14 @@ class Listeners:
         if is_afresh:
             for told in (*self._ips.values(), self._agents):
                 told.forget()
-        names = [normalise_ip(one) for one in ips]
-        keys = [self._key(b"ip", one) for one in names]
+        found = parsed(ips)
+        keys = self._ip_keys(found, ips)
         for alike, told in self._ips.items():
-            told.take(keys, recognise.of_ips(names, alike))
+            told.take(keys, *recognise.of_addresses(found, ips, self._countries, alike))
         self._agents.take(
-            [self._key(b"agent", normalise_agent(one)) for one in agents], [recognise.of_agent(one) for one in agents]
+            np.array([self._key(b"agent", normalise_agent(one)) for one in agents], dtype=np.uint64),
+            np.arange(len(agents)),
+            [recognise.of_agent(one) for one in agents],
         )
 
     def of(self, slug: str, ip: Ints, agent: Ints) -> tuple[Ints, Ints]:
@@ -86,6 +95,13 @@ class Listeners:
             keys[some] = (siphash(listener[some], secret) >> np.uint64(1)).astype(np.int64)  # 63 bits
         return keys
 
+    def _ip_keys(self, addresses: Addresses, ips: Sequence[str]) -> Words:
+        """The key of each address; of what is none, that of its text."""
+        keys = siphash(siphash(addresses.high, self._ip_secret) ^ addresses.low, self._ip_secret)
+        for row in np.flatnonzero(~addresses.is_address).tolist():
+            keys[row] = self._key(b"ip", normalise_ip(ips[row]))
+        return keys
+
     def _key(self, kind: bytes, text: str) -> int:
         told = text.encode("utf-8", "surrogateescape")
         return int.from_bytes(hashlib.blake2b(told, key=self._secret, person=kind, digest_size=8).digest(), "big")
@@ -105,23 +121,23 @@ class _Told:
         self.key = np.empty(FIRST_ROOM, dtype=np.uint64)
         self.told = np.empty(FIRST_ROOM, dtype=np.int64)
 
-    def take(self, keys: Sequence[int], told: Sequence[tuple[str, str, str]]) -> None:
-        """Adds some, under the next numbers."""
-        if not keys:
+    def take(self, keys: Words, which: Ints, kinds: Sequence[tuple[str, str, str]]) -> None:
+        """Adds some, under the next numbers: the key of each, and which of ``kinds`` it tells."""
+        if not len(keys):
             return
-        numbers = []
-        for kind in told:
-            number = self._numbers.get(kind)
-            if number is None:
-                number = self._numbers[kind] = len(self.kinds)
-                self.kinds.append(kind)
-            numbers.append(number)
+        numbers = np.array([self._number(kind) for kind in kinds], dtype=np.int64)
         first, self._size = self._size, self._size + len(keys)
         if self._size > len(self.key):
             self.key = np.resize(self.key, 2 * self._size)
             self.told = np.resize(self.told, 2 * self._size)
         self.key[first : self._size] = keys
-        self.told[first : self._size] = numbers
+        self.told[first : self._size] = numbers[which]
+
+    def _number(self, kind: tuple[str, str, str]) -> int:
+        number = self._numbers.setdefault(kind, len(self.kinds))
+        if number == len(self.kinds):
+            self.kinds.append(kind)
+        return number
 
 
 class _Periods:

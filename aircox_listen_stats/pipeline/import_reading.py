@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +19,10 @@ import numpy as np
 
 from .. import conf
 from ..kernel import sessionize
-from ..kernel.arrays import Ints, order_by, ranges
+from ..kernel.arrays import Ints, order_by, order_of, ranges
 from ..kernel.identity import household_keys
 from ..models import Stream
+from ..sources.ahead import ahead
 from . import bulk
 from .import_ledger import Job
 from .import_listeners import Listeners
@@ -39,11 +41,17 @@ SLACK_SECONDS = 3600
 WAIT_MS = (HOLD_SECONDS + SLACK_SECONDS) * MS
 """So long after the newest stamp nothing joins any more. A line that is older yet is out of order, and refused."""
 
-FLUSH_ROWS = 25_000
+FLUSH_ROWS = 100_000
 """Connections of one step at most: what is stored in one transaction."""
 
-SORTED_STEPS = 4
+FIRST_FLUSH_ROWS = 20_000
+"""Those of the first one where rows are not copied: how long they take is not known yet."""
+
+SORTED_STEPS = 2
 """New connections are sorted in among those that wait, some 50,000 of a busy day, for so many steps at once."""
+
+CHUNKS_AHEAD = 2
+"""So many blocks of a log are ready before they are taken."""
 
 COVERAGE_JOIN_MS = 3600 * MS
 """Logs of one run that follow each other within this much leave no hole: the mount was silent."""
@@ -126,7 +134,7 @@ class Reading:
         way: bulk.Way,
         progress: Progress | None,
     ) -> None:
-        self.flush_rows = FLUSH_ROWS
+        self.flush_rows = FLUSH_ROWS if way.copies else min(FLUSH_ROWS, FIRST_FLUSH_ROWS)
         self._jobs = jobs
         self._plan = plan
         self._mounts = mounts
@@ -140,15 +148,20 @@ class Reading:
         self._pending: dict[str, list[_Columns]] = {slug: [] for slug in self._slugs}
         self._fresh = 0  # of those, not sorted in yet
         self._coverage: list[tuple[int, int]] = []
+        self._digesting: dict[int, Future[None]] = {}  # of the logs that were read through
         self._listeners = Listeners(secret, self._slugs)
 
     def steps(self) -> Generator[Step, None, None]:
         """What is to be stored, in order; the last one has no ``until_ms``. Raises SourceUnavailable."""
-        self._take_long_ones()
-        for number, job in enumerate(self._jobs):
-            newest_ms = 0
-            limit_ms = min((one.log.first_ms() for one in self._jobs[number + 1 :]), default=None)
-            for chunk in job.log.columns(self._mounts, offset=job.offset):
+        newest_ms = 0
+        with ahead(self._chunks(), CHUNKS_AHEAD) as chunks, ThreadPoolExecutor(1) as digesting:
+            self._take_long_ones()  # which is quick, and what reads the logs in full starts meanwhile
+            for number, chunk in chunks:
+                job = self._jobs[number]
+                if chunk is None:
+                    self._digesting[number] = digesting.submit(job.take_digest)
+                    newest_ms = 0
+                    continue
                 self._cover(chunk)
                 counts = Counter(chunk.counts)
                 late = self._take(number, chunk, is_long=False, from_ms=newest_ms - WAIT_MS)
@@ -161,9 +174,16 @@ class Reading:
                 if self._progress is not None:
                     self._progress(job.log, chunk)
                 if self._fresh >= SORTED_STEPS * FLUSH_ROWS:
-                    safe_ms = newest_ms if limit_ms is None else min(newest_ms, limit_ms)
-                    yield from self._flush(safe_ms - WAIT_MS, read=number)
-        yield from self._flush(None, read=len(self._jobs))
+                    limit_ms = min((one.log.first_ms() for one in self._jobs[number + 1 :]), default=newest_ms)
+                    yield from self._flush(min(newest_ms, limit_ms) - WAIT_MS, read=number)
+            yield from self._flush(None, read=len(self._jobs))
+
+    def _chunks(self) -> Generator[tuple[int, Chunk | None], None, None]:
+        """The blocks of each log with its number; behind its last one None."""
+        for number, job in enumerate(self._jobs):
+            for chunk in job.log.columns(self._mounts, offset=job.offset):
+                yield number, chunk
+            yield number, None
 
     def _take_long_ones(self) -> None:
         for number, job in enumerate(self._jobs):
@@ -221,7 +241,7 @@ class Reading:
             is_complete = np.ones(len(columns), dtype=np.bool_) if safe_ms is None else at_ms <= safe_ms
             self._pending[slug] = [columns.only(~is_complete)]
             left = np.flatnonzero(is_complete & (at_ms > self._written_ms))
-            left = left[np.argsort(at_ms[left], kind="stable")]
+            left = left[order_of(at_ms[left])]
             complete[slug] = columns.only(left), at_ms[left]
         self._fresh = 0
         ends_ms = np.sort(np.concatenate([at_ms for _, at_ms in complete.values()]))
@@ -250,10 +270,10 @@ class Reading:
         if not read:
             return []
         waiting = {int(job) for blocks in self._pending.values() for block in blocks for job in np.unique(block.job)}
-        finished = [job for number, job in enumerate(self._jobs[:read]) if number not in waiting and job.digest is None]
-        for job in finished:
-            job.take_digest()
-        return finished
+        finished = [number for number in self._digesting if number < read and number not in waiting]
+        for number in finished:
+            self._digesting.pop(number).result()
+        return [self._jobs[number] for number in finished]
 
     def _complete_ms(self, columns: _Columns) -> Ints:
         """For each connection, from when on nothing can join its cluster. They come by listener, then start."""

@@ -43,7 +43,7 @@ MOST_FLUSH_SECONDS = 0.4
 """So long a transaction should take, for which reports wait, and on SQLite aircox's Monitor too. Where one takes
 longer, the next steps are smaller."""
 
-SMALLEST_FLUSH = 20
+SMALLEST_FLUSH = 80
 """A step is never made smaller than this part of the largest."""
 
 BREATH = 0.25

@@ -11,16 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import maxminddb
+import numpy as np
 import re2
 import ua_parser
 from crawlerdetect.providers import crawlers, exclusions
 
 from .. import conf
 from ..kernel import identity
+from ..kernel.addresses import Addresses
+from ..kernel.arrays import Ints
 from ..kernel.exclusions import RULE_LENGTH, ExclusionRules
 from ..kernel.lists import AgentList, CloudNetworks, networks_of, parse_agents
 from ..kernel.types import Address, Exclusion, ListenerMark
+from . import countries
 from .secrets import Secrets
 
 log = logging.getLogger(__name__)
@@ -113,9 +116,6 @@ BOTS = ("bots",)
 _CHOICE = re.compile(r"\((?!\?)([^()?\[\]{}\\*+.^$]+)\)")
 """A group of plain words in a pattern."""
 
-_WORD_BEFORE = r"(?<![a-z])"
-_PLAYER = re.compile(_WORD_BEFORE + "(?:" + "|".join(f"({re.escape(word)})" for word, _ in PLAYERS) + ")")
-
 CRAWLERS_MEMORY = 64 << 20
 """Bytes that re2 may take for the crawlers' expression; it needs 5 MB to begin with."""
 
@@ -145,8 +145,7 @@ def _has_relays(stream: str, settings: conf.Settings) -> bool:
 def forget() -> None:
     """Drops everything remembered, for instance because the country file was replaced."""
     _marks.clear()
-    country_reader.cache_clear()
-    _nearby.cache_clear()
+    countries.forget()
     _rules.cache_clear()
     agent_list.cache_clear()
     cloud_networks.cache_clear()
@@ -174,8 +173,16 @@ def app_name(agent: str) -> str:
 @functools.lru_cache(maxsize=64)
 def _player(agent: str) -> str:
     """The radio player of PLAYERS that stands first there of those that the agent names; '' where it names none."""
-    found = [match.lastindex for match in _PLAYER.finditer(agent.lower()) if match.lastindex]
-    return PLAYERS[min(found) - 1][1] if found else ""
+    agent = agent.lower()
+    return next((name for word, name in PLAYERS if word in agent and _begins(word, agent)), "")
+
+
+def _begins(word: str, agent: str) -> bool:
+    """Does the word stand in the agent without a letter before it?"""
+    place = agent.find(word)
+    while place > 0 and "a" <= agent[place - 1] <= "z":
+        place = agent.find(word, place + 1)
+    return place >= 0
 
 
 @functools.cache
@@ -273,87 +280,6 @@ def _crawlers() -> tuple[Any, Any, list[re.Pattern[str]]]:
     return never, re2.compile("|".join(f"(?:{one})" for one in at_once), options), one_by_one
 
 
-def country_of(ip: str) -> str:
-    """ISO 3166 two-letter code, '' where unknown or where no country file is configured."""
-    return _countries_of([identity.normalise_ip(ip)], conf.get())[0]
-
-
-def _countries_of(ips: Sequence[str], settings: conf.Settings) -> list[str]:
-    """:func:`country_of` of each of some normalised addresses."""
-    path = settings.country_database
-    if path is None or country_reader(str(path)) is None:
-        return [""] * len(ips)
-    return _nearby(str(path)).of(ips)
-
-
-class _Nearby:
-    """The countries of thousands of addresses: many stand near each other, in a network that is known already."""
-
-    def __init__(self, reader: maxminddb.Reader) -> None:
-        self._reader = reader
-        self._known: dict[bytes, str] = {}
-
-    def of(self, ips: Sequence[str]) -> list[str]:
-        """The country of each normalised address; '' of what is none."""
-        found = []
-        for ip in ips:
-            packed = identity.packed_ip(ip)  # the file itself takes any number for an address, a hash of digits too
-            near = b"" if packed is None else packed[: NEAR_BYTES[len(packed)]]
-            country = self._known.get(near) if near else ""
-            found.append(self._asked(ip, near) if country is None else country)
-        return found
-
-    def _asked(self, ip: str, near: bytes) -> str:
-        try:
-            record, bits = self._reader.get_with_prefix_len(ip)
-        except ValueError:
-            return ""  # an IPv6 address, and a file of IPv4 alone
-        country = _code(record)
-        if bits <= 8 * len(near):
-            if len(self._known) >= MOST_NEAR:
-                self._known.clear()
-            self._known[near] = country
-        return country
-
-
-@functools.lru_cache(maxsize=1)
-def _nearby(path: str) -> _Nearby:
-    reader = country_reader(path)
-    assert reader is not None
-    return _Nearby(reader)
-
-
-@functools.lru_cache(maxsize=1)
-def country_reader(path: str) -> maxminddb.Reader | None:
-    """The country file, opened once; None (and a line in the log) where it cannot be read."""
-    try:
-        return maxminddb.open_database(Path(path), maxminddb.MODE_AUTO)
-    except (OSError, maxminddb.InvalidDatabaseError) as error:
-        log.warning(
-            "COUNTRY_DATABASE cannot be read (%s); countries stay empty. listen_stats_doctor says how to mend it.",
-            type(error).__name__,
-        )
-        return None
-
-
-def _code(found: Any) -> str:
-    """Of a record as MaxMind, DB-IP ({'country': {'iso_code'}}) or ip-location-db
-    ({'country_code'}) write it."""
-    try:
-        code = found["country"]["iso_code"]
-    except (KeyError, TypeError):
-        code = _other_code(found)
-    return code.upper() if isinstance(code, str) and len(code) == 2 else ""
-
-
-def _other_code(found: Any) -> Any:
-    if not isinstance(found, dict):
-        return ""
-    country = found.get("country") or found.get("registered_country")
-    code = country.get("iso_code") if isinstance(country, dict) else country
-    return code or found.get("country_code")
-
-
 def _mark(address: Address, told: bytes, secrets: Secrets, stream: str, listener: int) -> ListenerMark:
     country, *by_ip = of_ip(address.ip, stream)
     app, *by_agent = of_agent(address.agent)
@@ -371,24 +297,36 @@ def _mark(address: Address, told: bytes, secrets: Secrets, stream: str, listener
 
 def of_ip(ip: str, stream: str = "") -> tuple[str, str, str]:
     """What the address alone tells: country, why it does not count, by which rule; '' each where nothing is known."""
-    return of_ips((identity.normalise_ip(ip),), stream)[0]
+    return countries.country_of(ip), *_excluded_ip(identity.normalise_ip(ip), rules(stream), _clouds())
 
 
-def of_ips(ips: Sequence[str], stream: str = "") -> list[tuple[str, str, str]]:
-    """:func:`of_ip` of each of some normalised addresses."""
-    settings = conf.get()
-    own, lists = rules(stream), settings.exclude.cloud_lists
-    clouds = cloud_networks(tuple(map(str, lists))) if lists else None
-    countries = _countries_of(ips, settings)
+def of_addresses(
+    addresses: Addresses, ips: Sequence[str], known: countries.Countries, stream: str = ""
+) -> tuple[Ints, list[tuple[str, str, str]]]:
+    """:func:`of_ip` of each of some addresses and their spellings: the different answers, and which one is whose."""
+    which = known.of(addresses)
+    own, clouds = rules(stream), _clouds()
     if not own.networks and clouds is None:
-        return [(country, "", "") for country in countries]
-    told = []
-    for ip, country in zip(ips, countries, strict=True):
-        exclusion, rule = own.label_ip(ip)
-        if not exclusion and clouds is not None and (provider := clouds.provider(ip)):
-            exclusion, rule = Exclusion.CLOUD, f"cloud {provider}"[:RULE_LENGTH]
-        told.append((country, str(exclusion), rule))
-    return told
+        return which, [(name, "", "") for name in known.names]
+    numbers: dict[tuple[str, str, str], int] = {}
+    found = []
+    for ip, country in zip(ips, which.tolist(), strict=True):
+        told = (known.names[country], *_excluded_ip(identity.normalise_ip(ip), own, clouds))
+        found.append(numbers.setdefault(told, len(numbers)))
+    return np.array(found, dtype=np.int64), list(numbers)
+
+
+def _excluded_ip(ip: str, own: ExclusionRules, clouds: CloudNetworks | None) -> tuple[str, str]:
+    """Why a normalised address does not count, and by which rule."""
+    exclusion, rule = own.label_ip(ip)
+    if not exclusion and clouds is not None and (provider := clouds.provider(ip)):
+        exclusion, rule = Exclusion.CLOUD, f"cloud {provider}"[:RULE_LENGTH]
+    return str(exclusion), rule
+
+
+def _clouds() -> CloudNetworks | None:
+    lists = conf.get().exclude.cloud_lists
+    return cloud_networks(tuple(map(str, lists))) if lists else None
 
 
 def of_agent(agent: str) -> tuple[str, str, str]:
@@ -423,12 +361,6 @@ def _rules(
         staff_networks=staff, relay_networks=relays, monitor_agents=agents, stream_relays=own
     )
 
-
-NEAR_BYTES = {4: 3, 16: 6}
-"""Of an address, IPv4's 24 and IPv6's 48 bits: no smaller network is routed, and lists of countries hold few."""
-
-MOST_NEAR = 100_000
-"""Networks whose country is remembered: some 10 MB."""
 
 _Name = tuple[int, str, tuple[int, ...]]
 """Key, stream where it has relays, and the starts of the periods under whose secrets there are keys too."""

@@ -335,11 +335,16 @@ class LogFile:
 
     @contextmanager
     def _open(self) -> Iterator[IO[bytes]]:
+        with self._opened() as (log, self._raw):
+            yield log
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+        """The log, decompressed, and the file as it lies on the disk."""
         try:
             with self._path.open("rb") as raw:
-                self._raw = raw
                 opened = _COMPRESSED.get(self._path.suffix)
-                yield raw if opened is None else opened(raw)
+                yield (raw if opened is None else opened(raw)), raw
         except _UNREADABLE as error:
             raise self._unreadable(error) from None
 

@@ -87,7 +87,7 @@ class BlockLog(LogFile):
     def _columns(self, streams: Mapping[str, str], offset: int, stop: int | None = None) -> Iterator[LogColumns]:
         """From ``offset`` on, to the end or to ``stop``, where a line begins."""
         reader = BlockReader(streams)
-        with self._open() as log:
+        with self._opened() as (log, raw):
             try:
                 log.seek(offset)
                 for block, end in _blocks(log, log.tell(), stop):
@@ -95,7 +95,7 @@ class BlockLog(LogFile):
                         columns = reader.read(block, end)
                     else:
                         columns = LogColumns(offset=end, counts={"skipped_unfinished_line": 1})
-                    columns.disk_offset = self._disk_offset = self._raw.tell() if self._raw is not None else 0
+                    columns.disk_offset = self._disk_offset = raw.tell()
                     yield columns
             except (OSError, EOFError, zlib.error) as error:
                 raise self._unreadable(error) from None

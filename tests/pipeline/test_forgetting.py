@@ -14,7 +14,7 @@ from netaddr import IPSet
 from aircox_listen_stats.fields import to_ms
 from aircox_listen_stats.kernel.types import Address
 from aircox_listen_stats.models import Connection, Coverage, Lease, Secret, Session, Stream
-from aircox_listen_stats.pipeline import recognise, retention, secrets
+from aircox_listen_stats.pipeline import countries, recognise, retention, secrets
 from aircox_listen_stats.pipeline.ingest import store
 
 from .conftest import HOUR, SETTINGS, T0, at, heard, poll, told
@@ -140,7 +140,7 @@ def test_the_country_comes_from_any_mmdb_file(db: None, settings: Any, tmp_path:
     assert marked("VLC", "::ffff:198.51.100.7").country == "BE"
     assert marked("VLC", "203.0.113.1").country == ""
     assert marked("VLC", "not an address").country == ""
-    reader = recognise.country_reader(path)
+    reader = countries.reader(path)
     assert reader is not None
     reader.close()
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Any
 
-import maxminddb
-import pytest
 from crawlerdetect import CrawlerDetect
 from crawlerdetect.providers import crawlers, exclusions
-from mmdb_writer import MMDBWriter
-from netaddr import IPSet
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aircox_listen_stats.pipeline import recognise
 
@@ -47,45 +43,10 @@ def test_every_agent_is_the_crawler_that_the_library_takes_it_for() -> None:
     assert not any(map(recognise.is_crawler, players))
 
 
-@pytest.mark.parametrize(
-    ("ip", "country"), [("192.0.2.1", ""), ("12345", ""), ("1.2", ""), ("192.0.2.999", ""), ("", ""), ("a\0b", "")]
-)
-def test_what_is_no_address_has_no_country(ip: str, country: str, settings) -> None:
-    class AnyNumber:
-        def get_with_prefix_len(self, ip: str) -> tuple[dict[str, str], int]:
-            return {"country_code": "BE"}, 32
-
-    found = recognise._Nearby(AnyNumber()).of([ip])  # type: ignore[arg-type]
-    assert found == ["BE" if ip == "192.0.2.1" else country]
+WORDS = [word for word, _ in recognise.PLAYERS]
 
 
-def test_the_countries_of_many_are_those_of_each(tmp_path: Path, settings: Any) -> None:
-    """Whatever stands next to each other: networks smaller than what is remembered at once are looked up one by one."""
-    file = tmp_path / "countries.mmdb"
-    writer = MMDBWriter(ip_version=6, ipv4_compatible=True, database_type="Test-Country")
-    networks = {
-        "198.18.0.0/24": "BE",
-        "198.18.1.0/25": "FR",
-        "198.18.1.128/25": "NL",
-        "198.19.0.0/16": "LU",
-        "2001:db8::/48": "BE",
-        "2001:db8:1::/64": "DE",
-        "2001:db8:1:1::/64": "AT",
-    }
-    for network, code in networks.items():
-        writer.insert_network(IPSet([network]), {"country": {"iso_code": code}})
-    writer.to_db_file(str(file))
-    settings.AIRCOX_LISTEN_STATS = {"COUNTRY_DATABASE": str(file)}
-    recognise.forget()
-    ips = [f"198.{a}.{b}.{c}" for a in (18, 19) for b in (0, 1, 2) for c in (1, 127, 128, 255)]
-    ips += [f"2001:db8:{a:x}:{b:x}::1" for a in (0, 1, 2) for b in (0, 1, 2)] + ["12345", "", "a b", "::1"]
-    with maxminddb.open_database(file) as reader:
-        alone = {
-            ip: (reader.get(ip) or {}).get("country", {}).get("iso_code", "") for ip in ips if "." in ip or ":" in ip
-        }
-    for order in (ips, ips[::-1], ips * 2):
-        told = [country for country, *_ in recognise.of_ips(order)]
-        assert told == [alone.get(ip, "") for ip in order]
-        assert told == [recognise.country_of(ip) for ip in order]
-    assert set(told) == {"", *networks.values()}
-    recognise.forget()
+@given(st.lists(st.one_of(st.sampled_from(WORDS), st.sampled_from(" /;-a.1")), max_size=8).map("".join))
+def test_the_player_is_the_first_of_the_table_that_a_word_of_the_agent_begins_with(agent: str) -> None:
+    found = [name for word, name in recognise.PLAYERS if re.search(f"(?<![a-z]){re.escape(word)}", agent)]
+    assert recognise.app_name(agent.upper())[:48] == (found[0] if found else "")
