@@ -486,6 +486,9 @@ class PlayerVisit(models.Model):
     started = InstantField()
     seen = InstantField()
     is_open = models.BooleanField(default=True, help_text=_("Something plays, as far as was told."))
+    stretches = models.JSONField(
+        default=list, help_text=_("[[from, to, is it live], …] of what it played, in milliseconds since 1970.")
+    )
     country = models.CharField(max_length=2, blank=True)
     app = models.CharField(max_length=48, blank=True)
     exclusion = models.CharField(max_length=16, blank=True)
@@ -498,7 +501,7 @@ class PlayerVisit(models.Model):
         verbose_name_plural = _("player visits")
         indexes = [
             models.Index(fields=["seen"], name="listen_player_visit_open", condition=Q(is_open=True)),
-            models.Index(fields=["listener", "seen"], name="listen_player_visit_who"),
+            models.Index(fields=["listener", "started"], name="listen_player_visit_day"),
         ]
 
 
@@ -509,6 +512,10 @@ class PlayerSession(models.Model):
     """
 
     listener = models.BigIntegerField(_("listener"), null=True, help_text=_("Null once it is old."))
+    day = InstantField(_("broadcast day"), null=True, help_text=_("Start of the one in which its pages were opened."))
+    visit = models.BigIntegerField(
+        null=True, help_text=_("Its page alone, of a crowd behind one key; null where pages are put together.")
+    )
     started = InstantField(_("start"))
     ended = InstantField(_("end"))
     live_ms = models.BigIntegerField(_("live"))

@@ -173,8 +173,8 @@ def played(told: Sequence[Told], *, now_ms: int) -> list[Played]:
 
     A heartbeat says that it plays; a seek changes nothing of whether it does.
     A silence of more than SILENCE_MS is not believed to have been filled:
-    playing then ended when it was last heard of, and begins anew with the next
-    heartbeat.
+    playing then ended when it was last heard of, or with a recording of which
+    no more was left, and begins anew with the next heartbeat.
     """
     events = in_step(told)
     stretches: list[Played] = []
@@ -219,14 +219,20 @@ def _plays(events: Sequence[Told]) -> list[bool]:
 
 
 def _left_ms(one: Told, after: Told | None, now_ms: int) -> int | None:
-    """How long it may have gone on playing: nothing where it fell silent, else what is left of the recording."""
-    if after is None and now_ms - one.at_ms > SILENCE_MS + LATENESS_MS:
-        return 0
-    if after is not None and after.at_ms - one.at_ms > SILENCE_MS:
-        return 0
-    if one.position_ms is None or one.duration_ms is None or one.duration_ms < MS:
-        return None
-    return max(0, one.duration_ms - one.position_ms)
+    """How long it may have gone on playing; None without a bound.
+
+    What is left of the recording, where that is over before a silence would
+    be too long; else nothing, where it fell silent. As long as that is not
+    known it plays still, so that what has ended never ends otherwise later.
+    """
+    left_ms = None
+    if one.position_ms is not None and one.duration_ms is not None and one.duration_ms >= MS:
+        left_ms = max(0, one.duration_ms - one.position_ms)
+    if left_ms is not None and left_ms <= SILENCE_MS:
+        return left_ms
+    if after is None:
+        return 0 if now_ms - one.at_ms > SILENCE_MS + LATENESS_MS else None
+    return 0 if after.at_ms - one.at_ms > SILENCE_MS else left_ms
 
 
 # Visits --------------------------------------------------------------------------------------------

@@ -2,34 +2,34 @@
 
 The request that brings an event writes one row and no more. Here the
 collector looks at what is fresh, and at players that have fallen silent.
-Nothing is counted up: whatever is made of a listener's events is made anew
-from all of them, so that order of arrival, repetition and a collector that was
+Nothing is counted up: whatever is made of a page's events is made anew from all
+of them, and the sessions of a day's pages (:mod:`.player_sessions`) from what is
+made of each, so that order of arrival, repetition and a collector that was
 killed change nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Min, Q, QuerySet
 
 from .. import conf
 from ..errors import ConfigurationError
 from ..fields import from_ms, to_ms
-from ..kernel import player
+from ..kernel import calendar, player
 from ..kernel.player import Played, PlayerState, Told
-from ..kernel.rulings import Rulings
 from ..kernel.sections import sections_of
-from ..kernel.sessionize import TWIN_MS
 from ..kernel.types import MS, ListenerMark
 from ..models import Inbox, PlayerEvent, PlayerSession, PlayerVisit, Recording, RecordingPlay, Stream
 from ..onair.base import OnAirLog
 from ..sources import registry
 from ..sources.player_events import PlayerEventsSource, payload_of
-from . import lease, player_labels, rulings
+from . import lease, player_labels, player_sessions, rulings
+from .player_sessions import Household, Page, who
 
 STREAM, SOUND = "stream", "sound"
 """The two kinds of media: listened to live, or on demand."""
@@ -39,6 +39,9 @@ VISIT_SECONDS = 24 * 3600
 
 BATCH = 1_000
 """Fresh events of one transaction, as many as callbacks of one."""
+
+VISITS_AT_ONCE = 50
+"""Visits of which all events are in memory: of one that goes on for a day some 3,000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,22 +108,16 @@ def derived(started_ms: int, ended_ms: int, *, now_ms: int) -> Derived:
         Q(listener__in=busy) | Q(visit__in=fresh.values("visit"))
     )
     looking = _Refresh({}, now_ms)
-    visits = looking.visits(over.values_list("visit", flat=True))
     counts: Counter[str] = Counter()
-    for visit in visits:
+    made: set[_Play] = set()
+    households: set[Household] = set()
+    numbers = list(over.values_list("visit", flat=True))
+    for visit in looking.visits(numbers):
         counts.update(player.closing(visit.told, now_ms=now_ms).counts)
-    made = {
-        (play.visit, play.recording_id, play.played_ms, str(play.sections))
-        for visit in visits
-        for play in looking.plays(visit)
-    }
-    numbers = [visit.number for visit in visits]
-    known = {
-        (play.visit, play.recording_id, play.played_ms, str(play.sections))
-        for chunk in _chunks(numbers)
-        for play in RecordingPlay.objects.filter(visit__in=chunk)
-    }
-    sessions, stored = looking.sessions_of({visit.mark.listener for visit in visits})
+        made.update(_play(play) for play in looking.plays(visit))
+        households.add(visit.page.household)
+    known = {_play(play) for some in _chunks(numbers) for play in RecordingPlay.objects.filter(visit__in=some)}
+    sessions, stored = looking.sessions_of(households)
     return Derived(
         counts=counts,
         plays=len(made),
@@ -133,39 +130,57 @@ def derived(started_ms: int, ended_ms: int, *, now_ms: int) -> Derived:
 def prune(*, events_before_ms: int, sessions_before_ms: int, now_ms: int) -> tuple[int, int]:
     """How many events were deleted, and how many plays and sessions were made nobody's.
 
-    A listener's events go together, once all of that listener's visits are
-    over and old: what is made of them is never made anew from a rest of them.
-    What was heard of a recording stays, without the key of who heard it.
+    The events of the pages that a listener opened in one broadcast day go
+    together, once all of them are over and old: what is made of them is never
+    made anew from a rest of them. What was heard of a recording stays, without
+    the key of who heard it.
     """
-    visits = _over_before(events_before_ms, now_ms)
     deleted = 0
-    for chunk in _chunks(visits.values_list("visit", flat=True)):
-        with transaction.atomic():
-            deleted += PlayerEvent.objects.filter(visit__in=chunk, is_fresh=False).delete()[0]
-            PlayerVisit.objects.filter(visit__in=chunk).exclude(visit__in=PlayerEvent.objects.values("visit")).delete()
+    for visits in _over_before(events_before_ms, now_ms):
+        for some in _chunks(visits.values_list("visit", flat=True)):
+            with transaction.atomic():
+                _begin()
+                deleted += PlayerEvent.objects.filter(visit__in=some, is_fresh=False).delete()[0]
+                told = PlayerEvent.objects.filter(visit__in=some).values("visit")
+                PlayerVisit.objects.filter(visit__in=some).exclude(visit__in=told).delete()
     before = from_ms(sessions_before_ms)
     nobodys = {"listener": None, "country": "", "app": ""}
     plays = RecordingPlay.objects.filter(seen__lt=before, listener__isnull=False).update(**nobodys)
-    sessions = PlayerSession.objects.filter(ended__lt=before, listener__isnull=False).update(**nobodys)
+    sessions = PlayerSession.objects.filter(ended__lt=before, listener__isnull=False).update(**nobodys, visit=None)
     return deleted, plays + sessions
 
 
 def waiting_to_be_pruned(*, events_before_ms: int, sessions_before_ms: int, now_ms: int) -> tuple[int, int]:
     """What :func:`prune` would do."""
-    events = PlayerEvent.objects.filter(
-        is_fresh=False, visit__in=_over_before(events_before_ms, now_ms).values("visit")
+    events = sum(
+        PlayerEvent.objects.filter(is_fresh=False, visit__in=visits.values("visit")).count()
+        for visits in _over_before(events_before_ms, now_ms)
     )
     before = from_ms(sessions_before_ms)
     plays = RecordingPlay.objects.filter(seen__lt=before, listener__isnull=False)
     sessions = PlayerSession.objects.filter(ended__lt=before, listener__isnull=False)
-    return events.count(), plays.count() + sessions.count()
+    return events, plays.count() + sessions.count()
 
 
-def _over_before(before_ms: int, now_ms: int) -> QuerySet[PlayerVisit]:
-    """Visits of listeners who have not been heard of since; none that may still be told of."""
-    before = from_ms(min(before_ms, now_ms - 2 * VISIT_SECONDS * MS))
-    recent = PlayerVisit.objects.filter(Q(seen__gte=before) | Q(is_open=True))
-    return PlayerVisit.objects.exclude(listener__in=recent.values("listener"))
+def _over_before(before_ms: int, now_ms: int) -> Iterator[QuerySet[PlayerVisit]]:
+    """For each broadcast day the visits of those of whom none of that day is open, recent, or may be told of yet."""
+    before_ms = min(before_ms, now_ms - 2 * VISIT_SECONDS * MS)
+    before = from_ms(before_ms)
+    first = PlayerVisit.objects.filter(seen__lt=before).aggregate(first=Min("started"))["first"]
+    if first is None:
+        return
+    waiting = PlayerEvent.objects.filter(is_fresh=True)
+    awaited = PlayerVisit.objects.filter(visit__in=waiting.values("visit"))
+    settings = conf.get()
+    days = calendar.broadcast_days(settings.zone, to_ms(first), before_ms, starts=settings.broadcast_day_start)
+    for day_ms in days.starts_ms.tolist():
+        opened = player_sessions.opened_on(day_ms)
+        recent = opened.filter(Q(seen__gte=before) | Q(is_open=True))
+        yield (
+            opened.exclude(listener__in=recent.values("listener"))
+            .exclude(listener__in=waiting.values("listener"))
+            .exclude(listener__in=awaited.values("listener"))
+        )
 
 
 def _begin() -> None:
@@ -174,9 +189,9 @@ def _begin() -> None:
     lease.alone(player_labels.PLAYERS)
 
 
-def _chunks(values: Iterable[int]) -> Iterable[list[int]]:
+def _chunks(values: Iterable[int], size: int = BATCH) -> Iterable[list[int]]:
     known = list(values)
-    return (known[start : start + BATCH] for start in range(0, len(known), BATCH))
+    return (known[start : start + size] for start in range(0, len(known), size))
 
 
 def _know_recordings(onair: OnAirLog, visits: Iterable[int]) -> None:
@@ -218,17 +233,26 @@ class _Visit:
     stretches: list[Played]
 
     @property
-    def played_hull(self) -> tuple[int, int]:
-        """From when to when it played."""
-        return self.stretches[0].started_ms, self.stretches[-1].ended_ms
+    def page(self) -> Page:
+        """What is kept of it for the sessions that it is part of."""
+        return Page(
+            visit=self.number,
+            opened_ms=self.told[0].at_ms,
+            mark=self.mark,
+            stretches=tuple((one.started_ms, one.ended_ms, one.medium[0] == STREAM) for one in self.stretches),
+            plays=any(one.is_open for one in self.stretches),
+        )
 
 
 _Session = tuple[int | None, int, int, int, int, int]
 """A session in the player, to be compared: listener, start, end, live, on demand, played."""
 
+_Play = tuple[int, int, int, str]
+"""A play, to be compared: visit, recording, played, sections."""
+
 
 class _Refresh:
-    """The visits that something is new of, with all else of the same listeners."""
+    """The visits that something is new of, and the sessions that they are part of."""
 
     def __init__(self, since_ms: Mapping[int, int], now_ms: int) -> None:
         self.since_ms = since_ms
@@ -239,26 +263,28 @@ class _Refresh:
 
     def run(self) -> int:
         """How many plays of recordings were written."""
-        due = self.visits(self.since_ms)
-        # Whose a visit was taken to be before an earlier event of it came.
-        before = dict(PlayerVisit.objects.filter(visit__in=list(self.since_ms)).values_list("visit", "listener"))
-        listeners = {visit.mark.listener for visit in due} | set(before.values())
-        others = PlayerVisit.objects.filter(listener__in=listeners).exclude(visit__in=list(self.since_ms))
-        visits = [*due, *self.visits(others.values_list("visit", flat=True))]
-        self._write_visits(due)
-        plays = self._write_plays(due)
-        self._write_sessions(visits, before)
-        self._tell_live(due)
+        numbers = list(self.since_ms)
+        # Whose a visit was taken to be, and since when, before an earlier event of it came.
+        before = PlayerVisit.objects.filter(visit__in=numbers).values_list("listener", "started")
+        households = {(listener, player_sessions.day_of(to_ms(started))) for listener, started in before}
+        plays = 0
+        for some in _chunks(numbers, VISITS_AT_ONCE):
+            visits = list(self.visits(some))
+            households |= self._write_visits(visits)
+            plays += self._write_plays(visits)
+            self._tell_live(visits)
+        player_sessions.store(households, numbers, self.rulings)
         return plays
 
-    def visits(self, numbers: Iterable[int]) -> list[_Visit]:
-        numbers = list(numbers)
-        events: dict[int, list[PlayerEvent]] = defaultdict(list)
-        for event in PlayerEvent.objects.filter(visit__in=numbers).order_by("visit", "sequence"):
-            events[event.visit].append(event)
-        sounds = {event.sound_id for group in events.values() for event in group} - {None, *self.recordings}
-        self.recordings |= {row.sound_id: row for row in Recording.objects.filter(sound_id__in=sounds)}
-        return [self._visit(number, events[number]) for number in numbers if events[number]]
+    def visits(self, numbers: Iterable[int]) -> Iterator[_Visit]:
+        """Those of them that told anything; the events of a few are in memory at a time."""
+        for some in _chunks(numbers, VISITS_AT_ONCE):
+            events: dict[int, list[PlayerEvent]] = defaultdict(list)
+            for event in PlayerEvent.objects.filter(visit__in=some).order_by("visit", "sequence"):
+                events[event.visit].append(event)
+            sounds = {event.sound_id for group in events.values() for event in group} - {None, *self.recordings}
+            self.recordings |= {row.sound_id: row for row in Recording.objects.filter(sound_id__in=sounds)}
+            yield from (self._visit(number, events[number]) for number in some if events[number])
 
     def _visit(self, number: int, events: Sequence[PlayerEvent]) -> _Visit:
         first = events[0]
@@ -293,49 +319,40 @@ class _Refresh:
             duration_ms=duration_ms,
         )
 
-    def sessions_of(self, listeners: Collection[int]) -> tuple[set[_Session], set[_Session]]:
-        """The sessions that these listeners' visits make, and those that are stored since the first of them."""
+    def sessions_of(self, households: Iterable[Household]) -> tuple[set[_Session], set[_Session]]:
+        """The sessions that these households' pages make, and those that are stored."""
         made: set[_Session] = set()
         stored: set[_Session] = set()
-        for listener in sorted(listeners):
-            visits = self.visits(PlayerVisit.objects.filter(listener=listener).values_list("visit", flat=True))
-            began_ms = min(visit.told[0].at_ms for visit in visits)
-            since = PlayerSession.objects.filter(listener=listener, ended__gte=from_ms(began_ms))
-            made.update(_session(one) for one in _sessions(visits, self.rulings))
-            stored.update(_session(one) for one in since)
+        for listener, day_ms in sorted(households):
+            opened = player_sessions.opened_on(day_ms).filter(listener=listener)
+            pages = [visit.page for visit in self.visits(opened.values_list("visit", flat=True))]
+            made.update(_session(one) for one in player_sessions.made_of(pages, self.rulings))
+            kept = PlayerSession.objects.filter(listener=listener, day=from_ms(day_ms))
+            stored.update(_session(one) for one in kept)
         return made, stored
 
     # Visits -----------------------------------------------------------------------
 
-    def _write_visits(self, visits: Sequence[_Visit]) -> None:
+    def _write_visits(self, visits: Sequence[_Visit]) -> set[Household]:
+        """The households that they belong to."""
+        pages = [visit.page for visit in visits]
         PlayerVisit.objects.bulk_create(
             [
                 PlayerVisit(
-                    visit=visit.number,
-                    started=from_ms(visit.told[0].at_ms),
+                    visit=page.visit,
+                    started=from_ms(page.opened_ms),
                     seen=from_ms(visit.told[-1].at_ms),
-                    is_open=any(stretch.is_open for stretch in visit.stretches),
-                    **_who(visit.mark, self.rulings, visit.told[0].at_ms, visit.told[-1].at_ms),
+                    is_open=page.plays,
+                    stretches=page.stretches,
+                    **who(page.mark, self.rulings, page.opened_ms, visit.told[-1].at_ms),
                 )
-                for visit in visits
+                for page, visit in zip(pages, visits, strict=True)
             ],
             update_conflicts=True,
             unique_fields=["visit"],
-            update_fields=["started", "seen", "is_open", *_WHO],
+            update_fields=["started", "seen", "is_open", "stretches", *_WHO],
         )
-
-    def _write_sessions(self, visits: Sequence[_Visit], before: Mapping[int, int]) -> None:
-        by_listener: dict[int, list[_Visit]] = defaultdict(list)
-        from_there: dict[int, int] = {}
-        for visit in visits:
-            began_ms, listener = visit.told[0].at_ms, visit.mark.listener
-            by_listener[listener].append(visit)
-            for one in (listener, before.get(visit.number, listener)):
-                from_there[one] = min(from_there.get(one, began_ms), began_ms)
-        made = [session for group in by_listener.values() for session in _sessions(group, self.rulings)]
-        for listener, began_ms in from_there.items():
-            PlayerSession.objects.filter(listener=listener, ended__gte=from_ms(began_ms)).delete()
-        PlayerSession.objects.bulk_create(made)
+        return {page.household for page in pages}
 
     # Plays of recordings -------------------------------------------------------------
 
@@ -378,7 +395,7 @@ class _Refresh:
                     sections=[list(section) for section in found.sections],
                     played_ms=found.played_ms,
                     dropped=found.dropped,
-                    **_who(visit.mark, self.rulings, started_ms, seen_ms),
+                    **who(visit.mark, self.rulings, started_ms, seen_ms),
                 )
             )
         return plays
@@ -414,20 +431,15 @@ def _is_players(backend: str) -> bool:
         return False  # a check tells it
 
 
+def _play(one: RecordingPlay) -> _Play:
+    return one.visit, one.recording_id, one.played_ms, str(one.sections)
+
+
 def _session(one: PlayerSession) -> _Session:
     return one.listener, to_ms(one.started), to_ms(one.ended), one.live_ms, one.on_demand_ms, one.played_ms
 
 
 _WHO = ("listener", "country", "app", "exclusion", "rule", "told_exclusion", "told_rule")
-
-
-def _who(mark: ListenerMark, standing: Rulings, started_ms: int, ended_ms: int) -> dict[str, object]:
-    """The fields of _WHO: who it was, with the label that rulings give to what was told in that time."""
-    told = (str(mark.exclusion), mark.rule)
-    label = player_labels.label(
-        standing, listener=mark.listener, app=mark.app, told=told, started_ms=started_ms, ended_ms=ended_ms
-    )
-    return {"listener": mark.listener, "country": mark.country, "app": mark.app, **label}
 
 
 def _positions(told: Sequence[Told], duration_ms: int | None) -> list[tuple[bool, int]]:
@@ -440,38 +452,3 @@ def _positions(told: Sequence[Told], duration_ms: int | None) -> list[tuple[bool
         found.append((was_stopped or one.state is PlayerState.SEEK, position_ms))
         was_stopped = one.state is PlayerState.STOPPED
     return found
-
-
-def _sessions(visits: Sequence[_Visit], standing: Rulings) -> list[PlayerSession]:
-    """The sessions of one listener; pages that were loaded one after the other are one device."""
-    playing = sorted((visit for visit in visits if visit.stretches), key=lambda visit: visit.played_hull)
-    devices = player.devices([visit.played_hull for visit in playing], overlap_ms=TWIN_MS)
-    marks: dict[int, ListenerMark] = {}
-    open_since: dict[int, int] = {}
-    listening = []
-    for visit, device in zip(playing, devices, strict=True):
-        marks.setdefault(device, visit.mark)
-        for stretch in visit.stretches:
-            if stretch.is_open:
-                open_since[device] = stretch.started_ms
-            listening.append(
-                player.Listening(
-                    listener=visit.mark.listener,
-                    device=device,
-                    started_ms=stretch.started_ms,
-                    ended_ms=stretch.ended_ms,
-                    is_live=stretch.medium[0] == STREAM,
-                )
-            )
-    return [
-        PlayerSession(
-            started=from_ms(one.started_ms),
-            ended=from_ms(one.ended_ms),
-            live_ms=one.live_ms,
-            on_demand_ms=one.on_demand_ms,
-            played_ms=one.played_ms,
-            is_open=one.started_ms <= open_since.get(one.device, -1) <= one.ended_ms,
-            **_who(marks[one.device], standing, one.started_ms, one.ended_ms),
-        )
-        for one in player.visit_sessions(listening, gap_ms=conf.get().rules().gap_seconds * MS)
-    ]

@@ -92,7 +92,7 @@ PATHS: dict[str, dict[str, Any]] = {
 
 _WORDS = {
     "visit": "What GET gave.",
-    "sequence": "The page's own count of its events.",
+    "sequence": "The page's own count of its events of this visit, from 0.",
     "src": "What the player plays: the address of a stream or a recording. Its query is ignored.",
     "position_ms": "Where in the recording; before a seek, tell a heartbeat with where it was.",
     "duration_ms": "How long the recording is.",

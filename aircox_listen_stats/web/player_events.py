@@ -45,6 +45,9 @@ log = logging.getLogger(__name__)
 MAX_BODY_BYTES = 4096
 """An event with the longest address allowed, three bytes a character, and room to spare."""
 
+MOST_EVENTS = 10_000
+"""Of one visit: each time that one comes, all of them are looked at. A day of playing has some 3,000."""
+
 DAY_MS = 24 * 3600 * 1000
 """No recording is longer."""
 
@@ -71,7 +74,7 @@ class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of one event."""
 
     visit: Annotated[str, msgspec.Meta(max_length=128)]
-    sequence: Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+    sequence: Annotated[int, msgspec.Meta(ge=0, lt=MOST_EVENTS)]
     state: PlayerState
     src: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
     position_ms: Milliseconds | None = None

@@ -195,6 +195,18 @@ def test_a_recording_is_played_no_longer_than_what_is_left_of_it():
     assert stretches(told, now=9) == [(0, 0, True)]
 
 
+def test_what_has_ended_never_ends_otherwise_later():
+    """With little left it was heard to its end, with more it was abandoned; before that is known it plays still."""
+    for left, end in ((10, 10), (90, 90), (91, 0), (110, 0)):
+        told = [tell(1, "playing", 0, medium=SOUND, position=600 - left, duration=600)]
+        found = [stretches(told, now=now) for now in range(1, 400)]
+        closed = found.index(next(one for one in found if not one or not one[0][2]))
+        assert all(one == [(0, 0, True)] for one in found[:closed])
+        assert all(one == ([(0, end, False)] if end else []) for one in found[closed:])
+    told = [tell(1, "playing", 0, medium=SOUND, position=590, duration=600), tell(2, "playing", 200, medium=SOUND)]
+    assert stretches(told, now=200) == [(0, 10, False), (200, 200, True)]
+
+
 def test_a_duration_that_is_none_bounds_nothing():
     told = [tell(1, "playing", 0, medium=SOUND, position=0, duration=0.5), tell(2, "paused", 50, medium=SOUND)]
     assert stretches(told) == [(0, 50, False)]

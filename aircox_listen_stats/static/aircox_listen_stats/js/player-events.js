@@ -16,6 +16,7 @@ const url = document.querySelector("[data-player-events]")?.dataset.playerEvents
 const players = new Map(); // audio -> what it plays, and where it was last seen
 const waiting = []; // until there is a visit to tell of
 let visit;
+let last; // the visit that was told of last
 let until = -1;
 let sequence = 0;
 
@@ -27,6 +28,8 @@ async function flush() {
   }
   const told = await visit;
   if (!told.visit) until = -1;
+  if (told !== last) sequence = 0; // each visit counts its own
+  last = told;
   for (const { at, ...event } of waiting.splice(0)) {
     if (!told.visit) continue;
     const age_ms = Math.round(performance.now() - at);
