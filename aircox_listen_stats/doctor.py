@@ -34,7 +34,6 @@ from .models import (
 )
 from .onair import aircox
 from .pipeline import journal, lease, session_index
-from .pipeline.ingest import TOTALS
 from .reports import blurs
 from .sources import registry
 from .sources.base import PullSource, Report, Source
@@ -418,7 +417,7 @@ def _journals(settings: conf.Settings) -> Findings:
 
 def _coverage(now_ms: int) -> Findings:
     since_ms = now_ms - DAY_MS
-    of_totals = {state.source for state in SourceState.objects.all() if TOTALS in state.cursor}
+    of_totals = {state.source for state in SourceState.objects.all() if SourceState.TOTALS in state.cursor}
     for stream in Stream.objects.active():
         if stream.source in of_totals:
             seconds = sum(

@@ -309,6 +309,9 @@ class LabelChange(models.Model):
 class SourceState(models.Model):
     """Where a source stands: its cursor and its health."""
 
+    TOTALS = "totals"
+    """Where ``cursor`` keeps the totals of a source that knows nobody apart, by stream."""
+
     source = models.CharField(max_length=64, primary_key=True)
     cursor = models.JSONField(default=dict)
     heard = InstantField(null=True, help_text=_("Observed up to here."))

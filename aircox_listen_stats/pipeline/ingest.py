@@ -61,9 +61,6 @@ second where all are new."""
 BREATH = 0.25
 """Of a transaction's time, how long SQLite is left to others before the next one: SQLite lets nobody queue."""
 
-TOTALS = "totals"
-"""Where SourceState.cursor keeps the totals of a source that knows nobody apart, by stream."""
-
 Who = stitching.Who
 
 
@@ -601,7 +598,7 @@ class _Ingest:
         if report.cursor is not None:
             state.cursor = dict(report.cursor)
         if report.totals is not None:
-            state.cursor = {**state.cursor, TOTALS: dict(report.totals)}
+            state.cursor = {**state.cursor, SourceState.TOTALS: dict(report.totals)}
         counts = dict(state.counts)
         for reason, count in report.counts.items():
             counts[reason] = counts.get(reason, 0) + count

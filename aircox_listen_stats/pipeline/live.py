@@ -24,7 +24,6 @@ from ..kernel.types import Layer
 from ..models import Airing, LiveState, Session, SourceState, Stream
 from ..onair import aircox
 from . import lateness, rows
-from .ingest import TOTALS
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +72,11 @@ class LiveFigures:
     countries: tuple[tuple[str, int], ...] = ()
     apps: tuple[tuple[str, int], ...] = ()
 
+    @property
+    def includes_totals(self) -> bool:
+        """Whether some of the listeners are a number of sockets that nobody could tell apart."""
+        return self.listeners is not None and any(one.is_total for one in self.streams)
+
     def public(self) -> dict[str, Any]:
         """What any visitor may see."""
         return {
@@ -80,6 +84,7 @@ class LiveFigures:
             "station": self.station,
             "at": _text(self.at_ms),
             "listeners": self.listeners,
+            "includes_totals": self.includes_totals,
             "on_air": None if self.on_air is None else dict(self.on_air),
         }
 
@@ -142,7 +147,9 @@ def _may_be_known(source: str, states: Mapping[str, SourceState]) -> bool:
 
 def _totals(streams: list[Stream], states: Mapping[str, SourceState]) -> dict[int, int | None]:
     """Of the streams whose source tells totals alone, how many listen; None where it left the stream out."""
-    told = {name: state.cursor[TOTALS] for name, state in states.items() if TOTALS in state.cursor}
+    told = {
+        name: state.cursor[SourceState.TOTALS] for name, state in states.items() if SourceState.TOTALS in state.cursor
+    }
     return {stream.pk: told[stream.source].get(stream.slug) for stream in streams if stream.source in told}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -73,7 +73,8 @@ class SourceLine:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamLine:
     """One stream over the last 24 hours. ``spans`` are its observed stretches, ``blurs`` say why its listeners
-    cannot be told apart at the moment."""
+    cannot be told apart at the moment. ``is_total``: its source tells how many listen and nobody apart, ``total`` of
+    them, None where that is not known."""
 
     slug: str
     title: str
@@ -84,6 +85,8 @@ class StreamLine:
     open_connections: int
     spans: tuple[tuple[dt.datetime, dt.datetime], ...]
     blurs: tuple[StreamBlur, ...] = ()
+    is_total: bool = False
+    total: int | None = None
 
     @property
     def is_blurred(self) -> bool:
@@ -172,6 +175,10 @@ class Status:
     work: WaitingWork
 
     @property
+    def has_totals(self) -> bool:
+        return any(one.is_total for one in self.streams)
+
+    @property
     def health(self) -> Health:
         """The worst of what should run."""
         lines = (*self.collectors, *self.sources, *self.streams, *self.monitors)
@@ -256,15 +263,28 @@ def _streams(now: dt.datetime) -> tuple[StreamLine, ...]:
     blurred: dict[int, list[StreamBlur]] = {stream.pk: [] for stream in streams}
     for one in now_of(blurred, now=now):
         blurred[one.stream_id].append(one)
+    totals = _totals(now)
     return tuple(
-        _stream(stream, spans[stream.pk], opened.get(stream.pk, 0), tuple(blurred[stream.pk]), now)
+        replace(
+            _stream(stream, spans[stream.pk], opened.get(stream.pk, 0), now),
+            blurs=tuple(blurred[stream.pk]),
+            is_total=stream.source in totals,
+            total=totals.get(stream.source, {}).get(stream.slug),
+        )
         for stream in streams
     )
 
 
-def _stream(
-    stream: Stream, spans: list[tuple[int, int]], opened: int, blurs: tuple[StreamBlur, ...], now: dt.datetime
-) -> StreamLine:
+def _totals(now: dt.datetime) -> dict[str, Mapping[str, int]]:
+    """Of each source that tells totals alone, how many listen to its streams; to none where that is too long ago."""
+    states = [state for state in SourceState.objects.all() if SourceState.TOTALS in state.cursor]
+    return {
+        state.source: state.cursor[SourceState.TOTALS] if state.heard and now - state.heard <= LATE else {}
+        for state in states
+    }
+
+
+def _stream(stream: Stream, spans: list[tuple[int, int]], opened: int, now: dt.datetime) -> StreamLine:
     coverage = share(sum(right - left for left, right in spans), WINDOW // dt.timedelta(milliseconds=1)) or 0.0
     is_late = not spans or to_ms(now) - spans[-1][1] > LATE // dt.timedelta(milliseconds=1)
     health = Health.FAILING if is_late else Health.WELL if coverage >= WELL_COVERED else Health.WARNING
@@ -277,7 +297,6 @@ def _stream(
         coverage=coverage,
         open_connections=opened,
         spans=tuple((from_ms(left), from_ms(right)) for left, right in spans),
-        blurs=blurs,
     )
 
 

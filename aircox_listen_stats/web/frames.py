@@ -92,7 +92,14 @@ def _checked(parts: Mapping[str, Any]) -> Frame:
 
 def nothing_heard(slug: str, *, now_ms: int) -> Frame:
     """The frame of a station about which nothing was ever published: unknown."""
-    payload = {"v": VERSION, "station": slug, "at": to_text(now_ms), "listeners": None, "on_air": None}
+    payload = {
+        "v": VERSION,
+        "station": slug,
+        "at": to_text(now_ms),
+        "listeners": None,
+        "includes_totals": False,
+        "on_air": None,
+    }
     staff = {**payload, "streams": [], "countries": [], "apps": []}
     return Frame(public=payload, staff=staff, at_ms=now_ms, stale_after_ms=0)
 
@@ -102,7 +109,7 @@ def unknown(payload: Payload, *, now_ms: int) -> Payload:
 
     What is on air stays while its announced end lies ahead.
     """
-    stale: dict[str, Any] = {**payload, "listeners": None}
+    stale: dict[str, Any] = {**payload, "listeners": None, "includes_totals": False}
     on_air = payload.get("on_air")
     if on_air is not None:
         ends_ms = from_text(on_air.get("ends"))

@@ -256,6 +256,15 @@ def test_a_change_is_an_event_with_the_figures(site, station, page):
     assert changes[0]["onAir"]["title"] == "Morgenröte"
 
 
+def test_it_says_when_a_servers_total_is_in_the_number(site, station, page):
+    page.goto(site.url)
+    expect(shown(page)).to_contain_text("42")
+    assert shown(page).get_attribute("data-includes-totals") is None
+    station.store(43, includes_totals=True)
+    expect(shown(page)).to_have_attribute("data-includes-totals", "", timeout=SOON_MS)
+    assert page.evaluate("document.querySelector('aircox-listeners').includesTotals") is True
+
+
 def test_it_is_read_aloud_seldom(site, station, page):
     page.goto(site.url)
     expect(shown(page)).to_contain_text("42")

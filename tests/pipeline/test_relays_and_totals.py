@@ -6,6 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
 
 from aircox_listen_stats import conf, doctor
 from aircox_listen_stats.fields import from_ms, to_ms
@@ -117,6 +120,7 @@ def test_totals_are_the_live_count_marked_as_such_and_never_a_session(stream: St
     assert figures.listeners == 7
     (shown,) = figures.staff()["streams"]
     assert (shown["listeners"], shown["is_total"]) == (7, True)
+    assert figures.public()["includes_totals"] is True
     assert "streams" not in figures.public()
     assert Session.objects.count() == Connection.objects.count() == 0
 
@@ -129,7 +133,29 @@ def test_old_totals_are_unknown_and_so_is_a_stream_that_is_left_out(stream: Stre
     Stream.objects.create(slug="hidden", station_id=1, source="ice")
     figures = live.figures(1, now_ms=at(91))
     assert figures.listeners is None
+    assert figures.public()["includes_totals"] is False
     assert {one.slug: one.listeners for one in figures.streams} == {"live": 5, "hidden": None}
+
+
+def test_the_page_of_the_state_shows_the_total_as_what_it_is(
+    stream: Stream, settings: Any, client: Client, admin_user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not 'open sockets 0', as if nobody listened; and once it is old, unknown."""
+    client.force_login(admin_user)
+    store(totals(15, live=7), now_ms=at(15))
+
+    def shown(seconds: float) -> tuple[dict[str, Any], str]:
+        monkeypatch.setattr(timezone, "now", lambda: from_ms(at(seconds)))
+        address = reverse("listen_stats:status")
+        (line,) = client.get(address, {"format": "json"}).json()["streams"]
+        return line, client.get(address).content.decode()
+
+    line, page = shown(16)
+    assert (line["is_total"], line["total"], line["open_connections"]) == (True, 7, 0)
+    assert '7 <span class="ls-tag">total only</span>' in page
+    line, page = shown(16 + 600)
+    assert (line["is_total"], line["total"]) == (True, None)
+    assert '– <span class="ls-tag">total only</span>' in page
 
 
 def test_nobody_by_totals_is_zero(stream: Stream) -> None:
@@ -190,6 +216,9 @@ def test_a_source_that_learns_to_tell_listeners_apart_shows_no_totals_any_more(s
     store(poll(30, heard(1, 20, 30)), now_ms=at(30))
     figures = live.figures(1, now_ms=at(31))
     assert (figures.listeners, figures.streams[0].is_total) == (1, False)
+    assert figures.public()["includes_totals"] is False
+    (line,) = status.status(conf.get(), now=from_ms(at(31))).streams
+    assert (line.is_total, line.total, line.open_connections) == (False, None, 1)
 
 
 def test_the_doctor_says_what_totals_are_good_for(stream: Stream) -> None:

@@ -26,7 +26,14 @@ class LiveStation:
     since_ms: int
     """When the program on air began."""
 
-    def payload(self, listeners: int | None, *, at_ms: int | None = None, stale_after_ms: int = STALE_MS) -> dict:
+    def payload(
+        self,
+        listeners: int | None,
+        *,
+        at_ms: int | None = None,
+        stale_after_ms: int = STALE_MS,
+        includes_totals: bool = False,
+    ) -> dict:
         """What LiveState keeps."""
         at_ms = now_ms() if at_ms is None else at_ms
         on_air = {
@@ -44,6 +51,7 @@ class LiveStation:
             "station": self.slug,
             "at": frames.to_text(at_ms),
             "listeners": listeners,
+            "includes_totals": includes_totals,
             "on_air": on_air,
         }
         stream = {"stream": "main", "title": "Main", "listeners": listeners, "at": frames.to_text(at_ms)}

@@ -42,7 +42,7 @@ def test_what_is_on_air_stays_in_a_stale_frame_until_its_announced_end(after_ms,
 
 
 def test_the_public_payload_has_nothing_of_the_staff_s():
-    assert set(frame().public) == {"v", "station", "at", "listeners", "on_air"}
+    assert set(frame().public) == {"v", "station", "at", "listeners", "includes_totals", "on_air"}
 
 
 def test_figures_are_equal_when_only_time_has_passed():

@@ -28,7 +28,7 @@ def test_it_is_what_the_websocket_tells(client, station):
     assert answer.status_code == 200
     assert answer["Content-Type"] == "application/json"
     assert answer.json()["listeners"] == 42
-    assert set(answer.json()) == {"v", "station", "at", "listeners", "on_air"}
+    assert set(answer.json()) == {"v", "station", "at", "listeners", "includes_totals", "on_air"}
 
 
 def test_it_costs_two_queries(rf, station, django_assert_num_queries):

@@ -289,6 +289,11 @@ class AircoxListeners extends HTMLElement {
     return typeof listeners === "number" ? listeners : null;
   }
 
+  /** Whether some of them are a server's number of sockets, which nobody told apart. */
+  get includesTotals() {
+    return this.listeners !== null && this.#fresh.includes_totals === true;
+  }
+
   /** What is on air, as the payload tells it, or null. */
   get onAir() {
     return this.#fresh?.on_air ?? null;
@@ -299,6 +304,7 @@ class AircoxListeners extends HTMLElement {
     const listeners = this.listeners;
     const language = this.#language;
     this.dataset.state = listeners === null ? "unknown" : "live";
+    this.toggleAttribute("data-includes-totals", this.includesTotals);
     this.#count.hidden = this.#labelPart.hidden = listeners === null;
     this.#unknown.hidden = listeners !== null;
     if (listeners === null) {
@@ -355,7 +361,7 @@ class AircoxListeners extends HTMLElement {
   }
 
   #tell(listeners) {
-    const told = JSON.stringify([listeners, this.onAir]);
+    const told = JSON.stringify([listeners, this.includesTotals, this.onAir]);
     if (told === this.#told) return;
     const isFirst = this.#told === undefined;
     this.#told = told;
@@ -363,6 +369,7 @@ class AircoxListeners extends HTMLElement {
     const detail = {
       station: this.getAttribute("station"),
       listeners,
+      includesTotals: this.includesTotals,
       onAir: this.onAir,
       at: this.#line?.payload?.at ?? null,
     };
