@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.db import connection
+from django.db import ProgrammingError, connection
 from django.test import override_settings
 
 from aircox_listen_stats import doctor
@@ -49,6 +49,18 @@ def drop() -> None:
         cursor.execute(f"DROP INDEX {connection.ops.quote_name(session_index.NAME)}")
 
 
+def numbers_at_once() -> int:
+    """How many of the sessions' numbers a connection takes at once."""
+    if connection.vendor != "postgresql":
+        return 1
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT seqcache FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence(%s, 'id')::regclass",
+            [Session._meta.db_table],
+        )
+        return int(cursor.fetchone()[0])
+
+
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each step that was stored, whether the index was there."""
@@ -61,6 +73,20 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     monkeypatch.setattr(importing.Run, "store", noting)
     return found
+
+
+def test_sessions_are_numbered_by_the_thousand_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers: list[int] = []
+    store = importing.Run.store
+
+    def noting(self: importing.Run, step: object) -> float:
+        numbers.append(numbers_at_once())
+        return store(self, step)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(importing.Run, "store", noting)
+    run(written(tmp_path / "log", history(400)))
+    assert set(numbers) == {session_index.NUMBERS_AT_ONCE if connection.vendor == "postgresql" else 1}
+    assert numbers_at_once() == 1
 
 
 def test_an_empty_table_is_filled_without_it_on_postgresql_alone(tmp_path: Path, seen: list[bool]) -> None:
@@ -107,12 +133,16 @@ def test_an_import_that_fails_makes_it_again(tmp_path: Path, monkeypatch: pytest
 
 def test_after_a_killed_import_the_doctor_tells_and_the_collector_makes_it() -> None:
     drop()
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            session_index._number(cursor, at_once=7)
     told = [one for one in doctor.examine(now_ms=NOW_MS) if session_index.NAME in one.text]
     assert [one.grade for one in told] == [doctor.Grade.WARNING]
     one = collector()
     one.step(now_ms=NOW_MS)
     one.close()
     assert there() == ALL
+    assert numbers_at_once() == 1
     assert session_index.missing() == []
 
 
@@ -135,4 +165,16 @@ def test_one_that_was_never_finished_is_made_anew() -> None:
     assert session_index.missing() == unfinished
     assert session_index.make_missing() == unfinished
     assert session_index.missing() == []
+    assert there() == ALL
+
+
+def test_a_table_of_another_role_is_filled_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is slower, and that is all."""
+
+    def refuse(cursor: object, *, at_once: int) -> None:
+        raise ProgrammingError("must be owner of sequence")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(session_index, "_number", refuse)
+        assert not session_index.put_off(to_read_bytes=1, source="import", now_ms=NOW_MS)
     assert there() == ALL
