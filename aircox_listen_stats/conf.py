@@ -30,6 +30,9 @@ NAME = "AIRCOX_LISTEN_STATS"
 MOST_LETTER_DAYS = 90
 """Which letters were sent is remembered for longer than this, whatever else is deleted."""
 
+LEAST_PLAYER_DAYS, MOST_PLAYER_DAYS = 2, 31
+"""What web players told is kept for longer than a page may tell, and no longer than a listener's key may live."""
+
 RULE_SETS: Mapping[str, RuleSet] = {
     "triton": RuleSet(name="triton", minimum_seconds=60, source="Triton Digital Webcast Metrics"),
     "nielsen5": RuleSet(
@@ -112,6 +115,7 @@ class PlayerSettings:
     streams: Mapping[str, str] = field(default_factory=dict)  # address of a stream, as players have it -> its slug
     events_per_minute: int = 60  # of one page, in each process
     listener_events_per_minute: int = 240  # of one address and agent, in each process
+    keep_events_days: int = 2  # what was told, each pause of it; as long as it is kept, plays can be derived again
     address_events_per_minute: int = 600  # of one address, in each process: 300 players of one school tell so much
 
 
@@ -319,6 +323,12 @@ def _check_player(result: Settings) -> None:
     for name in ("events_per_minute", "listener_events_per_minute", "address_events_per_minute"):
         if getattr(result.player, name) < 1:
             raise ConfigurationError(f"PLAYER[{name!r}] is {getattr(result.player, name)}; expected 1 or more.")
+
+    if not LEAST_PLAYER_DAYS <= result.player.keep_events_days <= MOST_PLAYER_DAYS:
+        raise ConfigurationError(
+            f"PLAYER['keep_events_days'] is {result.player.keep_events_days}; expected {LEAST_PLAYER_DAYS} to "
+            f"{MOST_PLAYER_DAYS} days: a page may tell for one, and no listener's key lives longer than a month."
+        )
 
 
 def _check_letters(letters: LetterSettings) -> None:

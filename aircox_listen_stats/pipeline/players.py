@@ -133,7 +133,7 @@ def prune(*, events_before_ms: int, sessions_before_ms: int, now_ms: int) -> tup
     The events of the pages that a listener opened in one broadcast day go
     together, once all of them are over and old: what is made of them is never
     made anew from a rest of them. What was heard of a recording stays, without
-    the key of who heard it.
+    the key of who heard it: once nothing could bring that key back.
     """
     deleted = 0
     for visits in _over_before(events_before_ms, now_ms):
@@ -143,23 +143,28 @@ def prune(*, events_before_ms: int, sessions_before_ms: int, now_ms: int) -> tup
                 deleted += PlayerEvent.objects.filter(visit__in=some, is_fresh=False).delete()[0]
                 told = PlayerEvent.objects.filter(visit__in=some).values("visit")
                 PlayerVisit.objects.filter(visit__in=some).exclude(visit__in=told).delete()
-    before = from_ms(sessions_before_ms)
     nobodys = {"listener": None, "country": "", "app": ""}
-    plays = RecordingPlay.objects.filter(seen__lt=before, listener__isnull=False).update(**nobodys)
-    sessions = PlayerSession.objects.filter(ended__lt=before, listener__isnull=False).update(**nobodys, visit=None)
+    old_plays, old_sessions = _old(sessions_before_ms, kept=PlayerVisit.objects.all())
+    plays, sessions = old_plays.update(**nobodys), old_sessions.update(**nobodys, visit=None)
     return deleted, plays + sessions
 
 
 def waiting_to_be_pruned(*, events_before_ms: int, sessions_before_ms: int, now_ms: int) -> tuple[int, int]:
     """What :func:`prune` would do."""
-    events = sum(
-        PlayerEvent.objects.filter(is_fresh=False, visit__in=visits.values("visit")).count()
-        for visits in _over_before(events_before_ms, now_ms)
-    )
-    before = from_ms(sessions_before_ms)
-    plays = RecordingPlay.objects.filter(seen__lt=before, listener__isnull=False)
-    sessions = PlayerSession.objects.filter(ended__lt=before, listener__isnull=False)
+    events = 0
+    kept = PlayerVisit.objects.all()
+    for visits in _over_before(events_before_ms, now_ms):
+        events += PlayerEvent.objects.filter(is_fresh=False, visit__in=visits.values("visit")).count()
+        kept = kept.exclude(visit__in=visits.values("visit"))
+    plays, sessions = _old(sessions_before_ms, kept=kept)
     return events, plays.count() + sessions.count()
+
+
+def _old(before_ms: int, *, kept: QuerySet[PlayerVisit]) -> tuple[QuerySet[RecordingPlay], QuerySet[PlayerSession]]:
+    """Plays and sessions of so long ago that are somebody's, and are made of no visit that is ``kept``."""
+    plays = RecordingPlay.objects.filter(seen__lt=from_ms(before_ms), listener__isnull=False)
+    sessions = PlayerSession.objects.filter(ended__lt=from_ms(before_ms), listener__isnull=False)
+    return plays.exclude(visit__in=kept.values("visit")), sessions.exclude(listener__in=kept.values("listener"))
 
 
 def _over_before(before_ms: int, now_ms: int) -> Iterator[QuerySet[PlayerVisit]]:

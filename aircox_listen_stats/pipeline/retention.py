@@ -59,7 +59,8 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
     """Deletes what the settings say is old, in small transactions; with ``dry_run`` only counts.
 
     Sessions by KEEP_SESSIONS_DAYS, sockets by KEEP_CONNECTIONS_HOURS once their
-    whole session is closed and as old, on-air observations with the sessions,
+    whole session is closed and as old, what web players told by PLAYER's
+    keep_events_days, on-air observations with the sessions,
     secrets with their period, stream events by KEEP_EVENTS_DAYS, dead letters by
     KEEP_DEAD_LETTERS_DAYS. Airings, audiences and coverage stay.
     """
@@ -77,7 +78,11 @@ def prune(*, now_ms: int, dry_run: bool = False) -> Pruned:
     watches = MonitorWatch.objects.filter(seen__lt=sessions_ms)
     stale = StaleWindow.objects.filter(ended__lt=sessions_ms)
     callbacks = Inbox.objects.filter(received__lt=connections_ms)
-    of_players = {"events_before_ms": connections_ms, "sessions_before_ms": sessions_ms, "now_ms": now_ms}
+    of_players = {
+        "events_before_ms": now_ms - settings.player.keep_events_days * DAY_MS,
+        "sessions_before_ms": sessions_ms,
+        "now_ms": now_ms,
+    }
     events = StreamEvent.objects.filter(ended__lt=event_rows.oldest_known_ms(now_ms))
     # A ruling about a listener holds its key, which lives a month at most.
     ruled = Ruling.objects.filter(listener__isnull=False, made__lt=from_ms(sessions_ms - LONGEST_PERIOD_MS))

@@ -14,11 +14,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from aircox_listen_stats import conf
+from aircox_listen_stats.errors import ConfigurationError
 from aircox_listen_stats.fields import from_ms, to_ms
 from aircox_listen_stats.models import PlayerEvent, PlayerSession, PlayerVisit, RecordingPlay, Stream
-from aircox_listen_stats.pipeline import player_sessions, players
+from aircox_listen_stats.pipeline import player_sessions, players, retention
 
-from .conftest import HOUR, S, at
+from .conftest import HOUR, SETTINGS, S, at
 from .test_players import ANNA, BELA, DAY, Page, everything, look, sessions
 
 pytestmark = pytest.mark.django_db
@@ -203,6 +205,57 @@ def test_what_is_waited_for_keeps_the_pages_of_its_day(stream: Stream) -> None:
     assert players.prune(**limits) == (0, 0)
     look(6 * DAY_SECONDS)
     assert players.prune(**limits) == (10, 0)
+
+
+def told_of_days(stream: Stream, days: int) -> None:
+    """A play of a minute on each day, and a look at it."""
+    for day in range(days):
+        page = Page(stream=stream)
+        page.tell("playing", day * DAY_SECONDS, position=0)
+        page.tell("paused", day * DAY_SECONDS + 60, position=60)
+        look(day * DAY_SECONDS + 100)
+
+
+def derived_anew(days: int) -> int:
+    """How many plays of these days a rebuild that ends with the last of them derives."""
+    return players.rebuild(at(-DAY_SECONDS), at(days * DAY_SECONDS), now_ms=at(days * DAY_SECONDS))
+
+
+@pytest.mark.parametrize(("keep", "left"), [(2, 2), (7, 7), (31, 10)])
+def test_plays_are_derived_anew_as_far_back_as_their_events_are_kept(
+    stream: Stream, settings: Any, keep: int, left: int
+) -> None:
+    """Older ones stay as they are, whatever somebody did to them: nothing says any more what they were made of."""
+    settings.AIRCOX_LISTEN_STATS = {**SETTINGS, "PLAYER": {"enabled": True, "keep_events_days": keep}}
+    told_of_days(stream, 10)
+    now = 9 * DAY_SECONDS + 200
+    retention.prune(now_ms=at(now))
+    RecordingPlay.objects.update(played_ms=1)
+    assert derived_anew(10) == left
+    assert RecordingPlay.objects.filter(played_ms=60 * S).count() == left
+    assert RecordingPlay.objects.count() == 10
+
+
+def test_no_key_is_forgotten_while_its_events_would_bring_it_back(stream: Stream, settings: Any) -> None:
+    settings.AIRCOX_LISTEN_STATS = {
+        **SETTINGS,
+        "KEEP_SESSIONS_DAYS": 1,
+        "PLAYER": {"enabled": True, "keep_events_days": 7},
+    }
+    told_of_days(stream, 1)
+    for day, forgotten in ((5, False), (9, True)):
+        would = retention.prune(now_ms=at(day * DAY_SECONDS), dry_run=True)
+        done = retention.prune(now_ms=at(day * DAY_SECONDS))
+        assert (would.player_events, would.plays) == (done.player_events, done.plays) == (2 * forgotten, 2 * forgotten)
+        derived_anew(day)
+        keys = {RecordingPlay.objects.get().listener, PlayerSession.objects.get().listener}
+        assert keys == {None if forgotten else ANNA}
+
+
+@pytest.mark.parametrize("days", [0, 1, 32])
+def test_events_are_kept_for_longer_than_a_page_may_tell_and_no_longer_than_a_key_lives(days: int) -> None:
+    with pytest.raises(ConfigurationError, match="expected 2 to 31 days"):
+        conf.read({**SETTINGS, "PLAYER": {"keep_events_days": days}})
 
 
 # The same as all at once --------------------------------------------------------------------------------

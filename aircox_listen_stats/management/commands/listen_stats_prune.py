@@ -20,7 +20,7 @@ WORDS = {
     "callbacks": "callbacks that nobody collected",
     "letters": "letters to producers that were sent or given up long ago",
     "rulings": "rulings about one listener whose sessions are gone",
-    "player_events": "what web players told, older than KEEP_CONNECTIONS_HOURS",
+    "player_events": "what web players told, older than PLAYER's keep_events_days",
     "plays": "plays and sessions of web players older than KEEP_SESSIONS_DAYS: their listeners, not their figures",
     "events": "stream events older than KEEP_EVENTS_DAYS",
     "dead_letters": "dead letters older than KEEP_DEAD_LETTERS_DAYS",
