@@ -24,6 +24,7 @@ from ..kernel.exclusions import RULE_LENGTH, ExclusionRules
 from ..kernel.lists import AgentList, CloudNetworks, networks_of, parse_agents
 from ..kernel.types import Address, Exclusion, ListenerMark
 from . import countries
+from .machines import machine
 from .secrets import Secrets
 
 log = logging.getLogger(__name__)
@@ -332,6 +333,8 @@ def _clouds() -> CloudNetworks | None:
 def of_agent(agent: str) -> tuple[str, str, str]:
     """What the agent alone tells: app, why it does not count, by which rule; '' each where nothing is known."""
     exclusion, rule = rules().label(Address(ip="", agent=agent))
+    if not exclusion and conf.get().exclude.bots:
+        exclusion, rule = machine(agent)
     if not exclusion and conf.get().exclude.bots:
         by = bot_rule(agent)
         exclusion, rule = (Exclusion.BOT, by) if by else (exclusion, rule)

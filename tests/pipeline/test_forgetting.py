@@ -86,7 +86,7 @@ def test_neither_secret_nor_address_shows_in_a_repr(db: None) -> None:
         ),
         ("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)", "Googlebot", "bot"),
         ("python-requests/2.32", "", "bot"),
-        ("UptimeRobot/2.0", "", "bot"),
+        ("SemrushBot/7", "", "bot"),
         ("My Own Radio/1.0", "", ""),
         ("", "", ""),
     ],
@@ -274,7 +274,7 @@ def test_a_relay_of_one_stream_may_listen_to_another(db: None, settings: Any) ->
     known = secrets.Secrets(current=b"s" * 32)
 
     def label(ip: str, stream: str) -> tuple[str, str]:
-        mark = recognise.mark(Address(ip=ip, agent="Icecast 2.4.4"), known, stream)
+        mark = recognise.mark(Address(ip=ip, agent="Lavf/59.27.100"), known, stream)
         return mark.exclusion, mark.rule
 
     for _ in range(2):  # remembered, too
