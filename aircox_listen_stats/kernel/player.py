@@ -164,7 +164,7 @@ def in_step(told: Sequence[Told]) -> list[Told]:
     latest_ms = 0
     for one in sorted(told, key=lambda one: one.sequence):
         latest_ms = max(latest_ms, one.at_ms)
-        ordered.append(replace(one, at_ms=latest_ms))
+        ordered.append(one if one.at_ms == latest_ms else replace(one, at_ms=latest_ms))
     return ordered
 
 
@@ -177,25 +177,29 @@ def played(told: Sequence[Told], *, now_ms: int) -> list[Played]:
     no more was left, and begins anew with the next heartbeat.
     """
     events = in_step(told)
-    stretches: list[Played] = []
-    ends = closing(events, now_ms=now_ms).ended_ms
-    for one, is_playing, ended_ms in zip(events, _plays(events), ends, strict=True):
+    begun: list[Told] = []
+    ended: list[int | None] = []  # of each the end so far: one that an event goes on with is not made anew
+    last_ms = 0
+    for one, is_playing, ended_ms in zip(events, _plays(events), closing(events, now_ms=now_ms).ended_ms, strict=True):
         if not is_playing:
             continue
-        is_open = ended_ms is None
-        stretch = Played(
+        last_ms = one.at_ms
+        if begun and begun[-1].medium == one.medium and ended[-1] == one.at_ms:
+            ended[-1] = ended_ms
+        else:
+            begun.append(one)
+            ended.append(ended_ms)
+    return [
+        Played(
             sequence=one.sequence,
             medium=one.medium,
             started_ms=one.at_ms,
-            ended_ms=one.at_ms if ended_ms is None else ended_ms,
-            is_open=is_open,
+            ended_ms=last_ms if ended_ms is None else ended_ms,
+            is_open=ended_ms is None,
         )
-        before = stretches[-1] if stretches else None
-        if before is not None and before.medium == one.medium and before.ended_ms == one.at_ms:
-            stretches[-1] = replace(before, ended_ms=stretch.ended_ms, is_open=is_open)
-        else:
-            stretches.append(stretch)
-    return [one for one in stretches if one.is_open or one.ended_ms > one.started_ms]
+        for one, ended_ms in zip(begun, ended, strict=True)
+        if ended_ms is None or ended_ms > one.at_ms
+    ]
 
 
 def closing(events: Sequence[Told], *, now_ms: int) -> Closing:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from django.db import transaction
 from django.db.models import Min, Q, QuerySet
@@ -28,7 +29,7 @@ from ..models import Inbox, PlayerEvent, PlayerSession, PlayerVisit, Recording, 
 from ..onair.base import OnAirLog
 from ..sources import registry
 from ..sources.player_events import PlayerEventsSource, payload_of
-from . import lease, player_labels, player_sessions, rulings
+from . import lease, player_labels, player_sessions, rows, rulings
 from .player_sessions import Household, Page, who
 
 STREAM, SOUND = "stream", "sound"
@@ -228,6 +229,30 @@ def _know_recordings(onair: OnAirLog, visits: Iterable[int]) -> None:
             Recording.objects.update_or_create(sound_id=sound_id, defaults=told)
 
 
+class _Event(NamedTuple):
+    """What a row of PlayerEvent holds, in the order of _EVENTS."""
+
+    visit: int
+    sequence: int
+    state: str
+    at_ms: int
+    stream_id: int | None
+    sound_id: int | None
+    position_ms: int | None
+    duration_ms: int | None
+    listener: int
+    country: str
+    app: str
+    exclusion: str
+    rule: str
+
+
+_EVENTS = (
+    "SELECT visit, sequence, state, at, stream_id, sound_id, position_ms, duration_ms, listener, country, app,"
+    f" exclusion, rule FROM {rows.table(PlayerEvent)} WHERE visit IN ({{values}})"
+)
+
+
 @dataclass(slots=True, kw_only=True)
 class _Visit:
     """One page that plays, and all that it told."""
@@ -284,15 +309,15 @@ class _Refresh:
     def visits(self, numbers: Iterable[int]) -> Iterator[_Visit]:
         """Those of them that told anything; the events of a few are in memory at a time."""
         for some in _chunks(numbers, VISITS_AT_ONCE):
-            events: dict[int, list[PlayerEvent]] = defaultdict(list)
-            for event in PlayerEvent.objects.filter(visit__in=some).order_by("visit", "sequence"):
-                events[event.visit].append(event)
+            events: dict[int, list[_Event]] = defaultdict(list)
+            for row in rows.fetch_in(_EVENTS, [], some):
+                events[row[0]].append(_Event._make(row))
             sounds = {event.sound_id for group in events.values() for event in group} - {None, *self.recordings}
             self.recordings |= {row.sound_id: row for row in Recording.objects.filter(sound_id__in=sounds)}
             yield from (self._visit(number, events[number]) for number in some if events[number])
 
-    def _visit(self, number: int, events: Sequence[PlayerEvent]) -> _Visit:
-        first = events[0]
+    def _visit(self, number: int, events: Sequence[_Event]) -> _Visit:
+        first = min(events, key=lambda event: event.sequence)
         told = player.in_step([self._told(event) for event in events])
         return _Visit(
             number=number,
@@ -308,9 +333,8 @@ class _Refresh:
             stretches=player.played(told, now_ms=self.now_ms),
         )
 
-    def _told(self, event: PlayerEvent) -> Told:
-        is_live = event.sound_id is None
-        medium = (STREAM, event.stream_id) if is_live else (SOUND, event.sound_id)
+    def _told(self, event: _Event) -> Told:
+        medium = (STREAM, event.stream_id or 0) if event.sound_id is None else (SOUND, event.sound_id)
         duration_ms = event.duration_ms
         recording = self.recordings.get(event.sound_id)
         if recording is not None and (duration_ms is None or duration_ms < MS):
@@ -318,7 +342,7 @@ class _Refresh:
         return Told(
             sequence=event.sequence,
             state=PlayerState(event.state),
-            at_ms=to_ms(event.at),
+            at_ms=event.at_ms,
             medium=medium,
             position_ms=event.position_ms,
             duration_ms=duration_ms,
