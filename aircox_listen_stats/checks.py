@@ -208,7 +208,7 @@ def check_stations(databases: Sequence[str] | None = None, **kwargs: Any) -> lis
                 id=_id("E007"),
             )
             for slug, one in settings.streams.items()
-            if one.station is None
+            if one.station is None and not one.beside
         ]
     return found
 

@@ -61,6 +61,7 @@ class StreamSettings:
     delay_seconds: float = 0.0
     fallbacks: Sequence[str] = ()  # mounts that Icecast moves this stream's listeners to
     relays: Sequence[str] = ()  # networks of this stream's relays: they listen for others
+    beside: str = ""  # the stream that this one's source hears too: compared with it, never counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +286,8 @@ def _cross_check(result: Settings) -> None:
         if stream.source not in result.sources:
             configured = ", ".join(sorted(result.sources)) or "none"
             raise ConfigurationError(f"Unknown source {stream.source!r} of stream {slug!r}. Configured: {configured}.")
+        if stream.beside:
+            _check_beside(result.streams, slug)
     if result.key_rotation not in ("day", "week", "month"):
         raise ConfigurationError(f"KEY_ROTATION is {result.key_rotation!r}. Allowed: day, week, month.")
     try:
@@ -306,6 +309,24 @@ def _cross_check(result: Settings) -> None:
     _check_player(result)
     _check_letters(result.letters)
     result.rules()
+
+
+def _check_beside(streams: Mapping[str, StreamSettings], slug: str) -> None:
+    stream, other = streams[slug], streams.get(streams[slug].beside)
+    said = f"STREAMS[{slug!r}]['beside'] is {stream.beside!r}"
+    counted = ", ".join(sorted(name for name, one in streams.items() if not one.beside)) or "none"
+    if other is None or other.beside:
+        raise ConfigurationError(f"{said}; expected a stream that counts. Those that do: {counted}.")
+    if other.source == stream.source:
+        raise ConfigurationError(
+            f"{said}, which source {stream.source!r} counts already: it would be compared with itself. "
+            "Give it another 'source'."
+        )
+    if stream.station is not None:
+        raise ConfigurationError(
+            f"{said}, and its 'station' is {stream.station!r}: what is compared counts for no station. "
+            "Leave 'station' out."
+        )
 
 
 def _check_player(result: Settings) -> None:

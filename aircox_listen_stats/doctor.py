@@ -33,7 +33,7 @@ from .models import (
     Stream,
 )
 from .onair import aircox
-from .pipeline import journal, lease, session_index
+from .pipeline import journal, lease, session_index, streams
 from .reports import blurs
 from .sources import registry
 from .sources.base import PullSource, Report, Source
@@ -195,17 +195,25 @@ def _streams(settings: conf.Settings) -> Findings:
             mend="Add STREAMS to AIRCOX_LISTEN_STATS (docs/settings.md).",
         )
     log = aircox.log()
-    known = set(Stream.objects.active().values_list("slug", flat=True))
+    known = streams.by_slug()
     for slug, one in settings.streams.items():
         owner = log.default_station() if one.station is None else log.station(one.station)
-        if owner is None:
+        if streams.is_other_kind(known.get(slug), one):
+            yield Finding(
+                grade=Grade.ERROR,
+                subject=f"stream {slug}",
+                text=f"{'counted' if one.beside else 'was only compared'} until now: it is not heard, since its "
+                f"listening would {'be gone' if one.beside else 'count twice'}.",
+                mend="Give it a slug of its own in STREAMS, and leave the old one to its sessions.",
+            )
+        elif owner is None and not one.beside:
             yield Finding(
                 grade=Grade.ERROR,
                 subject=f"stream {slug}",
                 text="no station owns it.",
                 mend=f"Set its 'station'. Known: {', '.join(station.slug for station in log.stations()) or 'none'}.",
             )
-        elif slug not in known:
+        elif slug not in known or not known[slug].active:
             yield Finding(
                 grade=Grade.NOTE, subject=f"stream {slug}", text="is new: the collector takes it up when it starts."
             )

@@ -10,10 +10,18 @@ from django.db.models import Q
 
 FOUR_HOURS_MS = 4 * 3600 * 1000
 
+NO_STATION = 0
+"""What a stream belongs to that is compared with another (``beside`` in STREAMS): no station, no figure of any.
+aircox's ids begin with 1."""
+
 
 class StreamQuerySet(models.QuerySet):
     def active(self) -> Self:
         return self.filter(active=True)
+
+    def counting(self) -> Self:
+        """Those of a station; not those that are only compared."""
+        return self.exclude(station_id=NO_STATION)
 
     def of(self, station_id: int) -> Self:
         return self.filter(station_id=station_id)

@@ -25,6 +25,7 @@ from ..fields import from_ms, to_ms
 from ..kernel.types import Layer
 from ..models import Audience, Inbox, SourceState, StaleWindow, Stream
 from ..onair.base import OnAirLog
+from ..querysets import NO_STATION
 from ..sources.base import PullSource, Report, Source
 from ..sources.stream_events import StreamEventsSource
 from . import (
@@ -424,7 +425,7 @@ class Collector:
 
     def _sync_streams(self) -> None:
         found = streams.sync(streams.station_by(self.onair))
-        self._stations = sorted({stream.station_id for stream in found.values()})
+        self._stations = sorted({stream.station_id for stream in found.values()} - {NO_STATION})
 
     def _keep_timeline(self, station_id: int, now_ms: int) -> None:
         def compute(started_ms: int, ended_ms: int) -> None:

@@ -86,7 +86,7 @@ def unsettled(station_id: int, *, now_ms: int, back_ms: int) -> list[tuple[int, 
 def close_periods(*, now_ms: int, rule_sets: Sequence[str]) -> int:
     """How many weeks and months were settled and forgotten: those of which nothing late can come any more."""
     closed = 0
-    streams = list(Stream.objects.all())
+    streams = list(Stream.objects.counting())
     until_ms = now_ms - late_ms(streams)
     stations = sorted({one.station_id for one in streams})
     for row in PeriodSecret.objects.order_by("started"):

@@ -36,6 +36,7 @@ from ..kernel import calendar
 from ..kernel.referrers import better
 from ..kernel.types import ListenerMark, Observation, Why
 from ..models import Connection, Inbox, PeriodKey, PeriodSecret, SourceState, StaleWindow, Stream
+from ..querysets import NO_STATION
 from ..sources.base import Census, Heard, Report
 from . import causes, households, lease, recognise, rows, secrets, stitching, streams
 from .coverage import extend_coverage
@@ -623,7 +624,7 @@ def mark_stale_windows(windows: Iterable[stitching.Window], why: Why = Why.LATE)
     """Notes that the audiences of these windows must be computed again; the stations that they are of."""
     by_station = _by_station(windows, streams.by_slug())
     mark_stale(StaleWindow.AUDIENCE, by_station, why)
-    return frozenset(by_station)
+    return frozenset(by_station) - {NO_STATION}
 
 
 def mark_stale(kind: str, windows: Mapping[int, Iterable[tuple[int, int]]], why: Why) -> None:
@@ -634,6 +635,7 @@ def mark_stale(kind: str, windows: Mapping[int, Iterable[tuple[int, int]]], why:
             station_id=station_id, kind=kind, started=from_ms(start_ms), ended=from_ms(end_ms), why=why, who=who
         )
         for station_id, spans in windows.items()
+        if station_id != NO_STATION
         for start_ms, end_ms in spans
     )
 

@@ -51,7 +51,8 @@ def _stream_at(address: str, path: str) -> str | None:
     named = settings.player.streams
     if address in named or path in named:
         return named.get(address, named.get(path))
-    return next((slug for slug, stream in settings.streams.items() if path == (stream.mount or f"/{slug}")), None)
+    counting = {slug: stream for slug, stream in settings.streams.items() if not stream.beside}
+    return next((slug for slug, stream in counting.items() if path == (stream.mount or f"/{slug}")), None)
 
 
 def _file_at(path: str) -> str | None:

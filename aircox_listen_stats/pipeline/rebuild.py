@@ -47,7 +47,7 @@ def rebuild(
     derived again where all stations are. ``progress(done, all)`` is
     called twice for each day: for its timeline, then for its figures.
     """
-    known = {*Stream.objects.values_list("station_id", flat=True)}
+    known = {*Stream.objects.counting().values_list("station_id", flat=True)}
     stations = sorted(known) if station_id is None else [station_id]
     sessions = sum(_restitch(one, started_ms, ended_ms) for one in stations)
     for stream_id in Stream.objects.filter(station_id__in=stations).values_list("pk", flat=True):

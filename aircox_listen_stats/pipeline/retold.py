@@ -44,6 +44,8 @@ __all__ = [
     "Keys",
     "NotRetold",
     "Retold",
+    "compared",
+    "from_compared",
     "from_logs",
     "from_polled_day",
     "from_source",
@@ -132,8 +134,6 @@ def stored(stream: Stream, from_ms_: int, to_ms_: int, *, source: str = "") -> T
     )
     name = source or stream.source
     interval_ms, tells_at_end = manner(name)
-    covered = Coverage.objects.filter(stream=stream, totals_only=False)
-    covered = covered.filter(ended__gte=from_ms(from_ms_ - REACH_MS), started__lte=from_ms(to_ms_ + REACH_MS))
     return Telling(
         name=name,
         listener=_ints(row[0] for row in columns),
@@ -141,10 +141,54 @@ def stored(stream: Stream, from_ms_: int, to_ms_: int, *, source: str = "") -> T
         ended_ms=_ints(to_ms(row[2]) for row in columns),
         heard_ms=_ints(_heard_ms(row, from_ms_, to_ms_) for row in columns),
         is_open=np.array([row[5] for row in columns], dtype=np.bool_),
-        covered=run_together((to_ms(one), to_ms(other)) for one, other in covered.values_list("started", "ended")),
+        covered=_covered(stream, from_ms_, to_ms_),
         interval_ms=interval_ms,
         tells_at_end=tells_at_end,
     )
+
+
+def _covered(stream: Stream, from_ms_: int, to_ms_: int) -> list[tuple[int, int]]:
+    found = Coverage.objects.filter(stream=stream, totals_only=False)
+    found = found.filter(ended__gte=from_ms(from_ms_ - REACH_MS), started__lte=from_ms(to_ms_ + REACH_MS))
+    return run_together((to_ms(one), to_ms(other)) for one, other in found.values_list("started", "ended"))
+
+
+def compared(stream: Stream, name: str = "") -> Stream | None:
+    """The stream that is heard beside this one: by its slug or its source, or the only one. None where none is.
+
+    Raises NotRetold where several are.
+    """
+    slugs = [
+        slug
+        for slug, entry in conf.get().streams.items()
+        if entry.beside == stream.slug and name in ("", slug, entry.source)
+    ]
+    if len(slugs) > 1:
+        raise NotRetold(
+            f"Stream {stream.slug!r} is compared with several: {', '.join(sorted(slugs))}. Name one: --with."
+        )
+    return Stream.objects.filter(slug__in=slugs).first()
+
+
+def from_compared(other: Stream, from_ms_: int, to_ms_: int) -> Retold:
+    """What ``other`` tells, which is heard beside a stream. Who was there when it was heard last is not told of."""
+    heard = _Heard(from_ms=from_ms_, to_ms=to_ms_, keys=Keys(from_ms_, to_ms_))
+    near = Session.objects.filter(stream=other, is_open=False).touching(from_ms_ - REACH_MS, to_ms_ + REACH_MS)
+    for row in near.exclude(exclusion=Exclusion.REPLACED).order_by("started", "pk"):
+        mark = ListenerMark(
+            listener=row.listener,
+            country=row.country,
+            app=row.app,
+            exclusion=row.exclusion if row.told_exclusion is None else row.told_exclusion,
+            rule=row.rule if row.told_rule is None else row.told_rule,
+        )
+        started_ms = to_ms(row.started)
+        for begin_ms, end_ms in row.parts or [(0, to_ms(row.ended) - started_ms)]:
+            heard.take(mark, started_ms + begin_ms, started_ms + end_ms)
+    heard.covered = _covered(other, from_ms_, to_ms_)
+    retold = heard.retold(other.source)
+    interval_ms, _ = manner(other.source)
+    return replace(retold, same_keys=True, telling=replace(retold.telling, interval_ms=interval_ms))
 
 
 def _heard_ms(row: Sequence, from_ms_: int, to_ms_: int) -> int:
@@ -438,7 +482,7 @@ def _follower(stream: Stream, name: str, mount: str) -> FollowedLog:
         followed = ", ".join(sorted(one for one, other in kinds.items() if issubclass(other, FollowedLog))) or "none"
         raise NotRetold(
             f"Source {name!r} follows no log, so it cannot be heard a second time. Those that do: {followed}. "
-            "A log file can be named with --log."
+            "A log file can be named with --log; another source can hear the stream beside it (docs/reconcile.md)."
         )
     options = settings.sources[name].options
     return kind(name, {mount: stream.slug}, options, trusted_proxies=settings.trusted_proxies)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from .. import conf
 from ..models import Stream
 from ..onair.base import OnAirLog
+from ..querysets import NO_STATION
 
 MS = 1000
 
@@ -17,12 +18,15 @@ def sync(station_of: Callable[[str, conf.StreamSettings], int | None]) -> dict[s
     ``station_of(slug, entry)`` gives the station's id, or None where no
     station is found: such a stream is left out (and a check tells it). Rows
     that the settings no longer name become inactive and keep their sessions.
+    A stream that is only compared belongs to NO_STATION. One that counted does
+    not become such a one, nor the other way round: it is left out (and the
+    doctor tells it), else the same listening would be gone, or count twice.
     """
     known = by_slug()
     found: dict[str, Stream] = {}
     for slug, entry in conf.get().streams.items():
-        station_id = station_of(slug, entry)
-        if station_id is None:
+        station_id = NO_STATION if entry.beside else station_of(slug, entry)
+        if station_id is None or is_other_kind(known.get(slug), entry):
             continue
         columns = {
             "station_id": station_id,
@@ -40,6 +44,11 @@ def sync(station_of: Callable[[str, conf.StreamSettings], int | None]) -> dict[s
         found[slug] = stream
     Stream.objects.exclude(slug__in=found).filter(active=True).update(active=False)
     return found
+
+
+def is_other_kind(stream: Stream | None, entry: conf.StreamSettings) -> bool:
+    """Did the stream count, which now is only to be compared, or the other way round?"""
+    return stream is not None and (stream.station_id == NO_STATION) != bool(entry.beside)
 
 
 def station_by(onair: OnAirLog) -> Callable[[str, conf.StreamSettings], int | None]:

@@ -60,7 +60,9 @@ def verify(station_id: int | None, started_ms: int, ended_ms: int, *, now_ms: in
     long as the sessions are, what players told as long as that is kept. Of
     players nothing says which station they belong to.
     """
-    stations = sorted({*Stream.objects.values_list("station_id", flat=True)} if station_id is None else {station_id})
+    stations = sorted(
+        {*Stream.objects.counting().values_list("station_id", flat=True)} if station_id is None else {station_id}
+    )
     settings = conf.get()
     days = calendar.broadcast_days(
         settings.zone, started_ms, min(ended_ms, now_ms), starts=settings.broadcast_day_start

@@ -26,6 +26,7 @@ from ..models import (
     StaleWindow,
     Stream,
 )
+from ..querysets import NO_STATION
 from . import observed
 from .blurs import Reason, StreamBlur, now_of
 from .figures import MS_PER_HOUR, share
@@ -87,6 +88,7 @@ class StreamLine:
     blurs: tuple[StreamBlur, ...] = ()
     is_total: bool = False
     total: int | None = None
+    is_counted: bool = True  # or is only compared with another stream
 
     @property
     def is_blurred(self) -> bool:
@@ -297,6 +299,7 @@ def _stream(stream: Stream, spans: list[tuple[int, int]], opened: int, now: dt.d
         coverage=coverage,
         open_connections=opened,
         spans=tuple((from_ms(left), from_ms(right)) for left, right in spans),
+        is_counted=stream.station_id != NO_STATION,
     )
 
 

@@ -156,7 +156,7 @@ def _station_id(station: StationRef | None) -> int:
     """Without aircox, the station that has streams."""
     if station is not None:
         return station.id
-    return Stream.objects.order_by("station_id").values_list("station_id", flat=True).first() or 0
+    return Stream.objects.counting().order_by("station_id").values_list("station_id", flat=True).first() or 0
 
 
 def _stream(given: Mapping[str, str], streams: Sequence[Stream], problems: list[str]) -> Stream | None:

@@ -201,7 +201,8 @@ def _mounts(given: list[str]) -> dict[str, str]:
     """mount -> slug, from --stream or from the settings. Raises ConfigurationError."""
     settings = conf.get()
     if not given:
-        return {mount: slug for name in settings.sources for mount, slug in registry.mounts(settings, name).items()}
+        every = [one for name in settings.sources for one in registry.mounts(settings, name).items()]
+        return {mount: slug for mount, slug in every if not settings.streams[slug].beside}
     found: dict[str, str] = {}
     for one in given:
         slug, equals, mount = one.partition("=")

@@ -31,7 +31,8 @@ class Command(BaseCommand):
     help = (
         "Compares what counts on a stream with what a second source tells of the same hours, and stores nothing: "
         "sessions that both have, seconds, who is missing where and the likely reason. The second source are logs "
-        "(--log), a configured source that follows a log (--with), or sessions stored under another name (--with)."
+        "(--log), a source that hears the stream beside its own one, a configured source that follows a log, or "
+        "sessions stored under another name (--with)."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -43,8 +44,8 @@ class Command(BaseCommand):
         parser.add_argument("--csv", metavar="FILE", help="every session of both sides as CSV; - for standard output")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        stream, from_ms, to_ms = window(options)
         try:
+            stream, from_ms, to_ms = window(options)
             own = options["source"] or (stream.source if is_stored(stream, options["with_"]) else "")
             one = retold.stored(stream, from_ms, to_ms, source=own)
             other, same_keys = second(stream, from_ms, to_ms, options)
@@ -94,7 +95,12 @@ def add_second_source(parser: ArgumentParser) -> None:
         "--log", nargs="+", metavar="FILE", help="access logs of Icecast, or nginx's of HLS; compressed ones too"
     )
     parser.add_argument("--mount", help="what the log calls the stream (default: its mount in STREAMS)")
-    parser.add_argument("--with", dest="with_", metavar="SOURCE", help="a source that follows a log, or a stored one")
+    parser.add_argument(
+        "--with",
+        dest="with_",
+        metavar="SOURCE",
+        help="a source that hears the stream beside its own one (default, if there is one), or that follows a log",
+    )
 
 
 def window(options: dict[str, Any]) -> tuple[Stream, int, int]:
@@ -103,18 +109,26 @@ def window(options: dict[str, Any]) -> tuple[Stream, int, int]:
     from_ms, to_ms = _words.instant(options["from_"], "FROM"), _words.instant(options["to"], "TO")
     if to_ms <= from_ms:
         raise CommandError(f"TO ({options['to']}) is not later than FROM ({options['from_']}).")
-    if bool(options["log"]) == bool(options["with_"]):
+    both, neither = options["log"] and options["with_"], not options["log"] and not options["with_"]
+    if both or (neither and retold.compared(stream) is None):
         raise CommandError("Name one second source: --log FILE… or --with SOURCE.")
     return stream, from_ms, to_ms
 
 
 def second(stream: Stream, from_ms: int, to_ms: int, options: dict[str, Any]) -> tuple[Telling, bool]:
     """What the second source tells, and whether its keys can be compared with the stored ones."""
+    if other := beside(stream, options):
+        return retold.stored(other, from_ms, to_ms), True
     if is_stored(stream, options["with_"]):
         return retold.stored(stream, from_ms, to_ms, source=options["with_"]), False
     found = heard_again(stream, from_ms, to_ms, options)
     retold.refuse_other_hours(found.telling, from_ms, to_ms)
     return found.telling, found.same_keys
+
+
+def beside(stream: Stream, options: dict[str, Any]) -> Stream | None:
+    """The stream, heard beside this one, that the command line names; None where it names another second source."""
+    return None if options["log"] else retold.compared(stream, options["with_"] or "")
 
 
 def is_stored(stream: Stream, name: str | None) -> bool:
@@ -124,6 +138,8 @@ def is_stored(stream: Stream, name: str | None) -> bool:
 
 def heard_again(stream: Stream, from_ms: int, to_ms: int, options: dict[str, Any]) -> retold.Retold:
     """What the log or the source that the command line names tells of these hours."""
+    if other := beside(stream, options):
+        return retold.from_compared(other, from_ms, to_ms)
     mount, now_ms = options["mount"] or retold.mount_of(stream), _words.now_ms()
     if options["with_"]:
         return retold.from_source(stream, options["with_"], mount, from_ms, to_ms, now_ms=now_ms)

@@ -116,7 +116,7 @@ def _station(name: str | None) -> int:
     """The station that was named, or the only one that has streams."""
     if name is not None:
         return _words.station(name) or 0
-    known = sorted(set(Stream.objects.values_list("station_id", flat=True)))
+    known = sorted(set(Stream.objects.counting().values_list("station_id", flat=True)))
     if len(known) != 1:
         raise CommandError(f"There are {len(known)} stations with streams; name one with --station.")
     return known[0]

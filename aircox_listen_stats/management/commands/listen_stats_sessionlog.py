@@ -31,7 +31,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         period = _files.period(options["first"], options["last"])
-        streams = [_words.stream(slug) for slug in options["stream"]] or list(Stream.objects.all())
+        streams = [_words.stream(slug) for slug in options["stream"]] or list(Stream.objects.counting())
         mounts = {stream.pk: mount_of(stream) for stream in streams}
         lines = session_log.FORMS[options["form"]]
         found = sessions.each_ended(list(mounts), period.started_ms, period.ended_ms) if mounts else ()
