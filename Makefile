@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup parts demo demo-icecast test lint format bench shots docs lock build clean
+.PHONY: help setup parts demo demo-icecast test lint format module bench shots docs lock build clean
 
 help:  ## list the targets
 	@echo "aircox-listen-stats"
@@ -33,6 +33,9 @@ lint: setup  ## ruff, import-linter, eslint, and missing migrations
 format: setup  ## let ruff put the Python code in its form
 	@$(VENV) -m ruff check --fix --quiet . || true
 	@$(VENV) -m ruff format .
+
+module: setup  ## make player-events.min.js out of player-events.js
+	@exec $(VENV) -m tools.minify_module
 
 bench: setup  ## every benchmark, in its quick form
 	@exec $(VENV) -m tools.run_benchmarks $(ARGS)

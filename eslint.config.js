@@ -3,7 +3,7 @@ import js from "@eslint/js";
 import globals from "globals";
 
 export default [
-  { ignores: ["**/vendor/**", "**/node_modules/**", ".venv/**", "var/**", "shots/**", "build/**", "dist/**"] },
+  { ignores: ["**/vendor/**", "**/*.min.js", "**/node_modules/**", ".venv/**", "var/**", "shots/**", "build/**", "dist/**"] },
   js.configs.recommended,
   {
     files: ["aircox_listen_stats/static/**/*.js", "example_project/**/*.js"],

@@ -15,7 +15,7 @@ from aircox_listen_stats import conf
 register = template.Library()
 
 MODULE = "aircox_listen_stats/js/aircox-listeners.js"
-PLAYER_MODULE = "aircox_listen_stats/js/player-events.js"
+PLAYER_MODULE = "aircox_listen_stats/js/player-events.min.js"
 
 
 @register.simple_tag

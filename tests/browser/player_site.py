@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
+import time
 import wave
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,13 @@ SECONDS = 120
 RATE = 8000
 BYTES_PER_SECOND = 4000
 """Of the stream: 32 kbit/s."""
-BURST_SECONDS = 5
-"""What a server of streams sends at once, so that players begin soon."""
+BURST_SECONDS = 16
+"""What a server of streams sends at once, so that players begin soon: Icecast 64 kB."""
 STREAM_FILE_VARIABLE = "LISTEN_STATS_TEST_STREAM_FILE"
+HEARD_FILE_VARIABLE = "LISTEN_STATS_TEST_HEARD_FILE"
+"""Where each request of a player is written down as it came: a line of JSON each, as in tests/data/player_events/."""
+
+ENDPOINT = "/player-events/"
 
 media.REMEMBERED_MS = 1
 """Each test has its own rows, and the server outlives them."""
@@ -48,8 +54,13 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         await _stream(receive, send)
     elif path.startswith(settings.MEDIA_URL):
         await _ranges(scope, send, recording())
+    elif path.endswith(ENDPOINT):
+        await _pages(scope, *_written_down(scope, receive, send))
+    elif path.startswith(settings.STATIC_URL):
+        await _pages(scope, receive, _with_header(send, b"access-control-allow-origin", b"*"))
     else:
-        await _pages(scope, receive, _with_policy(send) if scope["type"] == "http" else send)
+        policy = (b"content-security-policy", STRICT_POLICY.encode())
+        await _pages(scope, receive, _with_header(send, *policy) if scope["type"] == "http" else send)
 
 
 async def _ranges(scope: Any, send: Any, body: bytes) -> None:
@@ -85,10 +96,31 @@ async def _gone(receive: Any) -> None:
         pass
 
 
-def _with_policy(send: Any) -> Any:
+def _with_header(send: Any, name: bytes, value: bytes) -> Any:
     async def sending(message: Any) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"content-security-policy", STRICT_POLICY.encode())]
+            message["headers"] = [*message["headers"], (name, value)]
         await send(message)
 
     return sending
+
+
+def _written_down(scope: Any, receive: Any, send: Any) -> tuple[Any, Any]:
+    """Both ends of a request, of which a line is written once it is answered."""
+    line: dict[str, Any] = {"at_ms": time.time_ns() // 1_000_000, "method": scope["method"]}
+    line["headers"] = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+    body = bytearray()
+
+    async def receiving() -> Any:
+        message = await receive()
+        body.extend(message.get("body", b""))
+        return message
+
+    async def sending(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            line.update(body=body.decode("latin-1"), status=message["status"])
+            with open(os.environ[HEARD_FILE_VARIABLE], "a") as file:
+                file.write(json.dumps(line) + "\n")
+        await send(message)
+
+    return receiving, sending

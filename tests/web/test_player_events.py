@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import collections
+import gzip
 import itertools
 import json
 import logging
 import math
-import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,17 +27,21 @@ from hypothesis import HealthCheck
 from aircox_listen_stats.errors import ConfigurationError
 from aircox_listen_stats.fields import to_ms
 from aircox_listen_stats.kernel.player import LATENESS_MS
-from aircox_listen_stats.models import PlayerEvent, PlayerVisit, Stream
-from aircox_listen_stats.pipeline import media, recognise, secrets
+from aircox_listen_stats.models import Inbox, PlayerEvent, PlayerSession, PlayerVisit, RecordingPlay, Stream
+from aircox_listen_stats.onair import aircox
+from aircox_listen_stats.pipeline import media, players, recognise, secrets
 from aircox_listen_stats.templatetags import listen_stats_live
 from aircox_listen_stats.web import openapi, player_events
 from aircox_listen_stats.web.openapi_player import PLAYERS
 from aircox_listen_stats.web.pace import MINUTE_MS, Pace
 from aircox_listen_stats.web.player_events import MAX_BODY_BYTES, MOST_EVENTS
 from tests.onair.studio import Studio
+from tests.sources import player_recording
+from tools import minify_module
 
 pytestmark = pytest.mark.django_db
 
+HOUR_MS = 3600 * 1000
 POSITIVE = schemathesis.GenerationMode.POSITIVE
 ADDRESS = "/audience/api/v1/stats/player-events/"
 SOUND_ADDRESS = "/media/programs/one.mp3"
@@ -205,6 +209,75 @@ def test_a_sound_is_known_by_its_file(client, station, src):
 def test_what_is_neither_is_not_kept(client, src):
     answer = tell(client, event(visit(client), src=src))
     assert (answer.status_code, list(answer.json())) == (404, ["error"])
+    assert not PlayerEvent.objects.exists()
+
+
+# Recorded -------------------------------------------------------------------------------------------
+
+
+def replay(client: Client, name: str, monkeypatch: pytest.MonkeyPatch, **headers: str) -> list[tuple[int, int]]:
+    """The status of each answer as it was recorded and as it is now; the clock is the recording's."""
+    statuses = []
+    for one in player_recording.requests(name):
+        monkeypatch.setattr(player_events, "wall_ms", lambda at_ms=one["at_ms"]: at_ms)
+        monkeypatch.setattr(signing.time, "time", lambda at_ms=one["at_ms"]: at_ms / 1000)
+        answer = client.generic(
+            one["method"],
+            ADDRESS,
+            one["body"].encode("latin-1"),
+            content_type=one["headers"].get("content-type", ""),
+            headers={**one["headers"], **headers},
+            REMOTE_ADDR="192.0.2.7",
+        )
+        statuses.append((one["status"], answer.status_code))
+    return statuses
+
+
+@pytest.fixture
+def recorded_station(settings, db):
+    """The station that Chromium told."""
+    player = {"enabled": True, "allowed_origins": [player_recording.origin_elsewhere()]}
+    sources = {"web": {"backend": "player_events"}}
+    radio = {"radio": {"source": "web", "mount": "/radio.mp3"}}
+    settings.AIRCOX_LISTEN_STATS = {"SOURCES": sources, "STREAMS": radio, "PLAYER": player}
+    Stream.objects.create(slug="radio", station_id=1, source="web")
+    return Studio("Recorded").sound("nightfall.wav")
+
+
+def test_what_chromium_sent_is_kept_and_becomes_what_was_heard(client, recorded_station, monkeypatch):
+    """Beacons that came in whatever order included: 1.284 s of the stream, 1.862 s of two sections."""
+    statuses = replay(client, player_recording.STATION, monkeypatch)
+    assert [now for _, now in statuses] == [was for was, _ in statuses]
+    assert PlayerEvent.objects.count() == len(statuses) - 1
+    now_ms = player_recording.requests(player_recording.STATION)[-1]["at_ms"] + HOUR_MS
+    players.refresh(aircox.log(), now_ms=now_ms)
+    assert RecordingPlay.objects.get().sections == [[0, 932], [60_000, 60_650]]
+    session = PlayerSession.objects.get()
+    assert (session.live_ms, session.on_demand_ms, session.is_open) == (1_284, 1_862, False)
+    row = Inbox.objects.order_by("pk").last()
+    assert (row.payload["stream"], row.payload["ended"]) == ("radio", True)
+
+
+@pytest.mark.parametrize("name", [player_recording.ELSEWHERE, player_recording.WITHOUT_BEACONS])
+def test_what_chromium_sent_from_elsewhere_and_without_beacons_is_kept(client, recorded_station, monkeypatch, name):
+    statuses = replay(client, name, monkeypatch)
+    assert [now for _, now in statuses] == [was for was, _ in statuses]
+    kept = PlayerEvent.objects.order_by("sequence").values_list("state", flat=True)
+    assert list(kept) == ["playing", "paused"]
+
+
+@pytest.mark.parametrize("header", ["DNT", "Sec-GPC"])
+def test_of_the_same_with_a_wish_for_privacy_nothing_is_kept(client, recorded_station, monkeypatch, header):
+    assert {now for _, now in replay(client, player_recording.STATION, monkeypatch, **{header: "1"})} == {204}
+    assert not PlayerEvent.objects.exists()
+
+
+@pytest.mark.parametrize("case", player_recording.malformed(), ids=lambda case: case["name"])
+def test_what_no_player_should_send_is_answered_as_documented(client, recorded_station, case):
+    body = case["body"].replace("VISIT", visit(client)).encode("latin-1")
+    answer = tell(client, body, kind=case.get("type", "text/plain;charset=UTF-8"))
+    assert (answer.status_code, list(answer.json())) == (case["status"], ["error"])
+    assert "192.0.2.7" not in answer.json()["error"]
     assert not PlayerEvent.objects.exists()
 
 
@@ -511,18 +584,22 @@ def test_no_answer_is_cached(client):
 def test_the_tag_writes_the_module_and_where_to_tell():
     written = Template("{% load listen_stats_live %}{% player_events_script %}").render(Context())
     assert written == (
-        '<script type="module" src="/static/aircox_listen_stats/js/player-events.js"'
+        '<script type="module" src="/static/aircox_listen_stats/js/player-events.min.js"'
         f' data-player-events="{ADDRESS}"></script>'
     )
 
 
-def test_the_module_is_two_kilobytes_without_its_comments_and_white_space():
-    """No name is shortened for it: what a minifier makes is smaller still."""
-    source = Path(finders.find(listen_stats_live.PLAYER_MODULE)).read_text()
-    lines = [re.sub(r"(^|\s)//.*", "", line).strip() for line in source.splitlines()]
-    bare = re.sub(r"\s*([{}()=,;:?<>|&+])\s*", r"\1", "\n".join(line for line in lines if line))
-    assert 1000 < len(bare) <= 2048
-    assert "import" not in bare
+def test_what_is_served_of_the_module_is_two_kilobytes_at_most():
+    served = Path(finders.find(listen_stats_live.PLAYER_MODULE)).read_bytes()
+    assert 1000 < len(served) <= 2048
+    assert len(gzip.compress(served)) < 1000
+    assert b"import" not in served
+
+
+def test_what_is_served_is_made_of_the_module_that_people_read():
+    made = minify_module.minified()
+    assert Path(finders.find(listen_stats_live.PLAYER_MODULE)) == minify_module.SERVED
+    assert minify_module.SERVED.read_text() == made, "player-events.js was changed since. Run make module."
 
 
 # The document --------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-// Tells the station what the page's <audio> elements play: docs/sources/player_events.md.
+// Tells the station what the page's players play: docs/sources/player_events.md.
+// Pages load player-events.min.js, which `make module` writes from this file:
 // <script type="module" src="…" data-player-events="/audience/api/v1/stats/player-events/"></script>
 
 const HEARTBEAT_MS = 30e3;
@@ -8,12 +9,14 @@ const STATES = {
   pause: "paused", // also at the end
   waiting: "buffering",
   emptied: "stopped",
+  error: "stopped",
   seeking: "heartbeat",
   seeked: "seek",
   timeupdate: "",
 };
 const url = document.querySelector("[data-player-events]")?.dataset.playerEvents;
-const players = new Map(); // audio -> what it plays, and where it was last seen
+const players = new WeakMap(); // element -> what it plays, and where it was last seen
+const sounding = new Set(); // the elements that play: of the others none is held, a page may make any number of them
 const waiting = []; // until there is a visit to tell of
 let visit;
 let last; // the visit that was told of last
@@ -40,41 +43,51 @@ async function flush() {
 
 function look(audio, player) {
   if (audio.seeking || !audio.readyState) return; // it is elsewhere already: what was heard ends where it was seen last
-  player.src = audio.currentSrc.split(/[?#]/)[0];
+  player.src = audio.currentSrc.split(/[?#]/)[0]; // of several <source>s the one that was chosen, known by now
   player.position_ms = Math.round(audio.currentTime * 1000);
   player.duration_ms = Math.round(audio.duration * 1000); // a live stream's is none: JSON has no infinity
 }
 
-function tell(player, state) {
-  const isNew = player.src && (state === "playing" || state === "seek");
-  if (isNew || (state && player.plays)) {
-    waiting.push({ ...player, plays: undefined, state, at: performance.now() });
+function tell(audio, state) {
+  const player = players.get(audio);
+  if (sounding.has(audio) ? state : player.src && (state === "playing" || state === "seek")) {
+    waiting.push({ ...player, state, at: performance.now() });
     flush();
   }
-  player.plays = state === "playing" || (player.plays && !/ed$|ing$/.test(state)); // paused, stopped, buffering
+  if (state === "playing") sounding.add(audio);
+  else if (/ed$|ing$/.test(state)) sounding.delete(audio); // paused, stopped, buffering
 }
 
 function on({ type, target }) {
-  const player = players.get(target);
-  if (type !== "emptied") look(target, player);
-  tell(player, STATES[type]);
+  if (type !== "emptied") look(target, players.get(target));
+  tell(target, STATES[type]);
 }
 
 function each(state) {
-  for (const [audio, player] of players) {
-    look(audio, player);
-    tell(player, state);
+  for (const audio of sounding) {
+    look(audio, players.get(audio));
+    tell(audio, state);
   }
 }
 
-function hear({ target }) {
-  if (players.has(target)) return;
-  players.set(target, {});
-  for (const type in STATES) target.addEventListener(type, on);
+function hear(audio) {
+  if (players.has(audio)) return;
+  for (const type in STATES) audio.addEventListener(type, on);
+  players.set(audio, {});
 }
 
 if (url && navigator.doNotTrack !== "1" && !navigator.globalPrivacyControl) {
-  addEventListener("play", hear, true); // elements of pages that are swapped in later, too
+  const { prototype } = HTMLMediaElement;
+  const { play } = prototype;
+  prototype.play = function (...given) {
+    try {
+      hear(this); // aircox's own player is an Audio object that is in no page: none of its events reaches the window
+    } catch {
+      // What is wrong with us is not the player's matter.
+    }
+    return play.apply(this, given);
+  };
+  addEventListener("play", ({ target }) => hear(target), true); // the browser's own buttons, and autoplay
   setInterval(each, HEARTBEAT_MS, "heartbeat");
   addEventListener("visibilitychange", () => document.hidden && each("heartbeat"));
   addEventListener("pagehide", () => each("stopped"));
