@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pkgutil
@@ -14,9 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from aircox_listen_stats.kernel.player import Played
 from aircox_listen_stats.kernel.types import ListenerMark
-from aircox_listen_stats.sources import player_events, urlauth
+from aircox_listen_stats.sources import urlauth
 from aircox_listen_stats.sources.accesslog import AccessLogSource
 from aircox_listen_stats.sources.azuracast import AzuraCastSource
 from aircox_listen_stats.sources.hls import HlsSource
@@ -28,6 +28,7 @@ from aircox_listen_stats.sources.shoutcast import ShoutcastSource
 from aircox_listen_stats.sources.stream_events import StreamEventsSource
 from aircox_listen_stats.sources.urlauth import UrlAuthSource
 from aircox_listen_stats.testing import PolledContract, PullContract, PushContract, SourceContract
+from tests.sources import player_recording
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 ICECAST, AZURACAST, SHOUTCAST, HLS = DATA / "icecast", DATA / "azuracast", DATA / "shoutcast", DATA / "hls"
@@ -195,27 +196,28 @@ class TestStreamEvents(PushContract):
 class TestPlayerEvents(PushContract):
     source_class = PlayerEventsSource
     streams = {"/live.mp3": "live"}
-    hidden = ("192.0.2.7", "Mozilla/5.0")
+    hidden = ("127.0.0.1", "Mozilla/5.0", "radio.mp3")
+    received_ms = max(now_ms for _, now_ms in player_recording.stretches())
 
     def payloads(self) -> Sequence[Mapping[str, Any]]:
-        return [self.payload(is_open=True), self.payload(is_open=False)]
-
-    def payload(self, *, is_open: bool) -> Mapping[str, Any]:
-        started_ms = self.received_ms - 60_000
-        stretch = Played(
-            sequence=3, medium=("stream", 1), started_ms=started_ms, ended_ms=self.received_ms - 400, is_open=is_open
-        )
-        mark = ListenerMark(listener=7, country="BE", app="Firefox")
-        kept = player_events.payload_of(stretch, stream="live", visit=2**62 + 5, mark=mark)
+        kept = [row for row, _ in player_recording.stretches()]
+        assert {row["ended"] for row in kept} == {True, False}
         self.assert_hidden(json.dumps(kept), "what waits in the Inbox")
         return kept
 
     def malformed(self) -> Sequence[Any]:
-        good = self.payload(is_open=False)
+        good = self.payloads()[-1]
         lacking = [{key: value for key, value in good.items() if key != name} for name in good]
         wrong = [{**good, "started_ms": "1"}, {**good, "ended": 1}, {**good, "client": 54}, {**good, "mark": 1}]
         before, after = {**good, "seen_ms": good["started_ms"] - 1}, {**good, "seen_ms": self.received_ms + 60_000}
-        return [{}, None, [], *lacking, *wrong, before, after]
+        return [{}, None, [], *lacking, *wrong, before, after, *self.told()]
+
+    def told(self) -> Iterator[Any]:
+        """What players send, well-formed or not, is no row of the Inbox: it has an address, and no listener."""
+        yield from (json.loads(body) for body in player_recording.bodies())
+        for case in player_recording.malformed():
+            with contextlib.suppress(ValueError, RecursionError):
+                yield json.loads(case["body"])
 
 
 def test_every_source_is_under_the_contract() -> None:

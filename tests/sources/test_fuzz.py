@@ -43,6 +43,7 @@ from aircox_listen_stats.sources import (
 )
 from tests import fuzzing
 from tests.fuzzing import anything, fuzzed, told_or_refused
+from tests.sources import player_recording
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 NOW_MS = 1_795_312_800_750
@@ -363,21 +364,18 @@ CALLBACK = {
     "identity_known": True,
     "mark": {"listener": 7, "previous": None, "country": "", "app": "", "exclusion": "", "rule": ""},
 }
-STRETCH = {
-    "stream": "live",
-    "client": "a.1",
-    "started_ms": NOW_MS - 9000,
-    "seen_ms": NOW_MS,
-    "ended": True,
-    "mark": {"listener": 7, "country": "", "app": "", "exclusion": "", "rule": ""},
-}
+STRETCH, HEARD_MS = player_recording.stretches()[-1]
 
 
 @fuzzed(lambda: st.tuples(st.sampled_from([*CALLBACK, *STRETCH, "else"]), JSON))
 def test_rows_of_the_inbox(changed: tuple[str, Any]) -> None:
-    for read, row in ((urlauth.observations, CALLBACK), (player_events.observation, STRETCH)):
-        told_or_refused(lambda _, read=read, row=row: read({**row, changed[0]: changed[1]}, received_ms=NOW_MS), b"")
-        told_or_refused(lambda _, read=read: read({changed[0]: changed[1]}, received_ms=NOW_MS), b"")
+    for read, row, at_ms in (
+        (urlauth.observations, CALLBACK, NOW_MS),
+        (player_events.observation, STRETCH, HEARD_MS),
+    ):
+        assert read(row, received_ms=at_ms)
+        for told in ({**row, changed[0]: changed[1]}, {changed[0]: changed[1]}):
+            told_or_refused(lambda _, read=read, told=told, at_ms=at_ms: read(told, received_ms=at_ms), b"")
 
 
 def stream_event_bodies() -> tuple[bytes, ...]:

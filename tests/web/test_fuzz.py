@@ -18,6 +18,7 @@ from aircox_listen_stats.web import callbacks, player_events
 from aircox_listen_stats.web.buffer import Buffer
 from tests import fuzzing
 from tests.fuzzing import anything, fuzzed
+from tests.sources import player_recording
 from tests.sources.recording import FOLDER
 from tests.web.callback_settings import AIRCOX_LISTEN_STATS, TOKEN
 
@@ -94,10 +95,9 @@ def test_callbacks_to_the_raw_door() -> None:
 
 
 def test_what_players_tell() -> None:
-    whole = {"visit": "x:y", "sequence": 3, "state": "playing", "src": "https://radio.example/live.mp3"}
-    recorded = {**whole, "position_ms": 1000, "duration_ms": 60_000, "age_ms": 5}
+    malformed = [case["body"].encode("latin-1") for case in player_recording.malformed()]
 
-    @fuzzed(lambda: anything([json.dumps(whole).encode(), json.dumps(recorded).encode()]))
+    @fuzzed(lambda: anything([*player_recording.bodies(), *malformed]))
     def stands(body: bytes) -> None:
         request = RequestFactory().generic("POST", "/", data=body, content_type="application/json")
         told = fuzzing.told_or_refused(lambda _: player_events._told(request), body, player_events._Refused)
