@@ -11,6 +11,7 @@ from .. import conf
 from ..fields import from_ms
 from ..kernel.types import Why
 from ..models import StaleWindow, Stream
+from ..querysets import NO_STATION
 from . import blurs, cumes, ingest, players, quarters, rollup, shares, stitching, timeline
 
 MS = 1000
@@ -42,14 +43,16 @@ def rebuild(
     """Rebuilds ``[started_ms, ended_ms)`` of one station, or of all of them.
 
     Sessions are stitched anew where their sockets are still kept (imported and
-    older ones stay). The timeline keeps what it knows where aircox's rows are
+    older ones stay), with all stations those of streams that are only
+    compared too. The timeline keeps what it knows where aircox's rows are
     gone. Figures older than the kept sessions stay. What web players told is
     derived again where all stations are. ``progress(done, all)`` is
     called twice for each day: for its timeline, then for its figures.
     """
     known = {*Stream.objects.counting().values_list("station_id", flat=True)}
     stations = sorted(known) if station_id is None else [station_id]
-    sessions = sum(_restitch(one, started_ms, ended_ms) for one in stations)
+    heard = stations if station_id is not None else [*stations, NO_STATION]
+    sessions = sum(_restitch(one, started_ms, ended_ms) for one in heard)
     for stream_id in Stream.objects.filter(station_id__in=stations).values_list("pk", flat=True):
         blurs.of_sessions(stream_id, started_ms, min(ended_ms, now_ms), now_ms=now_ms)
     pieces = [(one, *piece) for one in stations for piece in _pieces(started_ms, min(ended_ms, now_ms))]

@@ -157,8 +157,11 @@ def test_a_rebuild_and_a_verification_are_of_stations_alone(monkeypatch: pytest.
     polled()
     polled_beside()
     before = figures()
+    beside = Session.objects.filter(stream__slug="other")
+    beside.update(played_ms=1)
     rebuild.rebuild(None, T0, T0 + HOUR, now_ms=LATER)
     assert set(refreshed) == {1}
+    assert min(beside.values_list("played_ms", flat=True)) > 1
     assert [one.differing for one in verify.verify(None, T0, T0 + HOUR, now_ms=LATER)] == [0]
     assert figures() == before
 
