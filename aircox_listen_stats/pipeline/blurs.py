@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from django.db import DatabaseError, IntegrityError, transaction
-from django.db.models import Count, Max, Min
+from django.db.models import Count, Max, Min, Q
 
 from .. import conf
 from ..errors import place_of
@@ -30,7 +30,7 @@ from ..fields import from_ms
 from ..kernel import calendar
 from ..models import Blur, Connection, Session, Stream
 from ..reports.heard import sessions_known_from_ms
-from . import households, rows
+from . import households, lease, rows
 
 __all__ = [
     "LEAST_COMPARED",
@@ -70,7 +70,7 @@ NAMED_AFTER_MS = 60 * MS
 """A socket that was polled behind our proxy is named by its callback within a second; a busy journal takes longer."""
 
 LAPSE_MS = 24 * 3600 * MS
-"""What was not found for a day is another finding."""
+"""What was not found for a day is another finding. What was refuted, and found again within WINDOW_MS, is the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,8 +180,7 @@ def look_in_time(*, now_ms: int) -> None:
     if not _turn.has_come(now_ms):
         return
     try:
-        with transaction.atomic():
-            look(now_ms=now_ms)
+        look(now_ms=now_ms)
     except DatabaseError as error:
         log.warning("Listeners were not compared by address (%s).", place_of(error))
 
@@ -247,22 +246,18 @@ def _found(
     stream_id: int, why: Blur.Why, most: int | None, compared: int | None, *, since_ms: int, now_ms: int
 ) -> None:
     """Prolongs the stretch of which this was found last, or begins one."""
-    known = Blur.objects.filter(stream_id=stream_id, why=why, is_open=True)
-    going_on = known.filter(ended__gte=from_ms(now_ms - LAPSE_MS), started__lte=from_ms(now_ms))
-    if going_on.update(ended=from_ms(now_ms), most=most, compared=compared):
-        return
+    now, own = from_ms(now_ms), Blur.objects.filter(stream_id=stream_id, why=why)
+    lately = Q(is_open=True, ended__gte=from_ms(now_ms - LAPSE_MS)) | Q(ended__gte=from_ms(now_ms - WINDOW_MS))
+    last = (
+        own.filter(lately, started__lte=now).order_by("-is_open", "-ended", "-pk").values_list("pk", flat=True).first()
+    )
+    told = {"ended": now, "most": most, "compared": compared, "is_open": True}
     try:
         with transaction.atomic():
-            known.update(is_open=False)
-            Blur.objects.create(
-                stream_id=stream_id,
-                why=why,
-                started=from_ms(min(since_ms, now_ms)),
-                ended=from_ms(now_ms),
-                most=most,
-                compared=compared,
-                is_open=True,
-            )
+            lease.ensure()
+            own.filter(is_open=True).exclude(pk=last).update(is_open=False)
+            if last is None or not own.filter(pk=last).update(**told):
+                Blur.objects.create(stream_id=stream_id, why=why, started=from_ms(min(since_ms, now_ms)), **told)
     except IntegrityError:  # another process found the same at this moment
         log.debug("A stretch of stream %d was noted by another process.", stream_id)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import DatabaseError
 from django.test import Client
 
 from aircox_listen_stats import conf, doctor
@@ -25,6 +26,7 @@ from aircox_listen_stats.pipeline import (
     recognise,
     secrets,
     stream_events,
+    tokens,
 )
 from aircox_listen_stats.pipeline.collect import Collector
 from aircox_listen_stats.pipeline.ingest import store
@@ -215,7 +217,7 @@ def test_web_players_behind_one_address_are_found(client: Client, settings: Any,
         "SOURCES": {"ice": {"backend": "player_events"}},
         "PLAYER": {"enabled": True, "streams": {"https://cdn.example/radio": "live"}},
     }
-    for one in (recognise, media, player_events.visit_pace, player_events.listener_pace):
+    for one in (recognise, media, player_events.visit_pace, player_events.listener_pace, player_events.address_pace):
         one.forget()
     Stream.objects.create(slug="live", station_id=1, source="ice")
     for number, (ip, agent) in enumerate([*BEHIND, *APART]):
@@ -321,6 +323,60 @@ def test_it_goes_on_as_one_stretch_while_it_lasts(stream: Stream) -> None:
         blurs.look(now_ms=at(60 * minute))
     (one,) = Blur.objects.all()
     assert (to_ms(one.started), to_ms(one.ended)) == (at(0), at(240))
+
+
+def test_what_comes_and_goes_at_the_edge_stays_one_stretch(stream: Stream) -> None:
+    for minute in range(1, 9):
+        most = 6 if minute % 2 else 5
+        blurs._found(stream.pk, Blur.Why.ADDRESS, most, 10, since_ms=at(0), now_ms=at(60 * minute))
+        blurs._well(stream.pk, Blur.Why.ADDRESS)
+    assert found() == [("address", 5, 10, False)]
+    blurs._found(stream.pk, Blur.Why.ADDRESS, 7, 10, since_ms=at(9000), now_ms=at(9060))
+    assert found() == [("address", 5, 10, False), ("address", 7, 10, True)]
+    blurs._found(stream.pk, Blur.Why.ADDRESS, 8, 10, since_ms=at(200_000), now_ms=at(200_060))  # two days later
+    assert found() == [("address", 5, 10, False), ("address", 7, 10, False), ("address", 8, 10, True)]
+
+
+def test_a_web_process_looks_once_a_minute_and_survives_a_database_that_is_away(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    monkeypatch.setattr(blurs, "_turn", blurs._Turn())
+    monkeypatch.setattr(blurs, "look", lambda *, now_ms: looked.append(now_ms))
+    for second in (0, 30, 59, 60, 61, 119, 120):
+        blurs.look_in_time(now_ms=at(second))
+    assert looked == [at(60), at(120)]
+
+    def away(*, now_ms: int) -> None:
+        raise DatabaseError("198.51.100.7")
+
+    monkeypatch.setattr(blurs, "look", away)
+    blurs.look_in_time(now_ms=at(180))
+
+
+def test_whoever_is_told_of_listeners_over_http_looks(
+    client: Client, stream: Stream, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    monkeypatch.setattr(blurs, "look_in_time", lambda *, now_ms: looked.append(now_ms))
+    settings.AIRCOX_LISTEN_STATS = {
+        **with_source({"backend": "stream_events"}),
+        "PLAYER": {"enabled": True, "streams": {"https://cdn.example/radio": "live"}},
+    }
+    for one in (media, player_events.visit_pace, player_events.listener_pace, player_events.address_pace):
+        one.forget()
+    text = tokens.create(name="test", source="ice", scopes=["ingest"], now_ms=time.time_ns() // 1_000_000)[1]
+    answer = client.post(
+        "/audience/api/v1/stats/ingest/stream-events/",
+        "[]",
+        content_type="application/json",
+        headers={"Authorization": f"Token {text}"},
+    )
+    assert (answer.status_code, len(looked)) == (200, 1)
+    visit = client.get(player_events_address()).json()["visit"]
+    body = {"visit": visit, "sequence": 1, "state": "playing", "src": "https://cdn.example/radio"}
+    answer = client.post(player_events_address(), json.dumps(body), content_type="text/plain")
+    assert (answer.status_code, len(looked)) == (204, 2)
 
 
 def test_a_night_with_few_listeners_does_not_refute_it(stream: Stream) -> None:

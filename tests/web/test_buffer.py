@@ -127,6 +127,16 @@ def test_an_answer_waits_for_the_journal_and_the_inbox_follows_by_itself(running
 
 
 @pytest.mark.django_db(transaction=True)
+def test_the_inboxs_thread_looks_whether_listeners_share_an_address(
+    running: Buffer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    monkeypatch.setattr(buffers.blurs, "look_in_time", lambda *, now_ms: looked.append(now_ms))
+    running.keep(arrived(1))
+    until(lambda: looked)
+
+
+@pytest.mark.django_db(transaction=True)
 async def test_an_event_loop_waits_without_standing_still(running: Buffer, folder: Path) -> None:
     assert all(await asyncio.gather(*(running.keep_waiting(arrived(number)) for number in range(50))))
     kept = len(on_disk(folder)) + await asyncio.to_thread(_count)
