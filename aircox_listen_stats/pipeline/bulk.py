@@ -54,6 +54,7 @@ class Way:
 
     copies: bool = False
     values_at_once: int = 0
+    mark: str = "%s"  # of a value in a statement
 
 
 def way() -> Way:
@@ -63,7 +64,7 @@ def way() -> Way:
     if connection.vendor == "postgresql":
         return Way(copies=hasattr(driver, "pgconn"))  # psycopg can
     if connection.vendor == "sqlite":
-        return Way(values_at_once=driver.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER))
+        return Way(values_at_once=driver.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER), mark="?")
     return Way()
 
 
@@ -100,9 +101,9 @@ class Rows:
         is_odd = is_long | np.array([bool(one[2]) for one in labels], dtype=np.bool_)[label]
         is_cut = np.zeros(len(listener), dtype=np.bool_)
         is_cut[list(parts)] = True
-        alike = {"stream_id": str(stream_id), "source": _literal(source), "is_open": "FALSE"}
+        alike = {"stream_id": str(stream_id), "source": _literal(source, way), "is_open": "FALSE"}
         for rows_alike, more in ((~is_odd & ~is_cut, _PLAIN | _WHOLE), (~is_odd & is_cut, _PLAIN), (is_odd, {})):
-            self._statements += _statements(values[rows_alike], alike | more, way.values_at_once)
+            self._statements += _statements(values[rows_alike], alike | more, way)
 
     def __len__(self) -> int:
         return self._size
@@ -115,7 +116,12 @@ class Rows:
                     for piece in (_COPY_HEAD, *self._pieces, _COPY_END):
                         copy.write(piece)
             for statement, values in self._statements:
-                cursor.executemany(statement, values)
+                if connection.vendor == "sqlite":
+                    # Django would look for the values' marks in each of these long statements every time.
+                    with connection.wrap_database_errors:
+                        sqlite3.Cursor.executemany(cursor.cursor, statement, values)
+                else:
+                    cursor.executemany(statement, values)
 
 
 # INSERTs of many rows ----------------------------------------------------------------------------
@@ -127,7 +133,7 @@ _WHOLE = {"parts": "NULL"}
 
 
 def _statements(
-    values: npt.NDArray[np.object_], alike: Mapping[str, str], values_at_once: int
+    values: npt.NDArray[np.object_], alike: Mapping[str, str], way: Way
 ) -> Iterator[tuple[str, list[list[Any]]]]:
     """Statements with their values. What all rows have ``alike`` is written out: each value given takes time."""
     given = [name for name in COLUMNS if name not in alike]
@@ -135,20 +141,21 @@ def _statements(
     first = 0
     for at_once in ROWS_OF_INSERT:
         count = (len(values) - first) // at_once * at_once
-        if count and (at_once == 1 or at_once * len(given) <= values_at_once):
+        if count and (at_once == 1 or at_once * len(given) <= way.values_at_once):
             some = values[first : first + count].reshape(-1, at_once * len(given))
-            yield _insert(given, alike, at_once), some.tolist()
+            yield _insert(given, alike, at_once, way), some.tolist()
             first += count
 
 
-def _insert(given: Sequence[str], alike: Mapping[str, str], count: int) -> str:
-    row = f"({', '.join([*['%s'] * len(given), *alike.values()])})"
+def _insert(given: Sequence[str], alike: Mapping[str, str], count: int, way: Way) -> str:
+    row = f"({', '.join([*[way.mark] * len(given), *alike.values()])})"
     return f"INSERT INTO {_into((*given, *alike))} VALUES {', '.join([row] * count)}"
 
 
-def _literal(text: str) -> str:
+def _literal(text: str, way: Way) -> str:
     """The text as SQL, in a statement that has values too."""
-    return "'" + text.replace("'", "''").replace("%", "%%") + "'"
+    text = text.replace("'", "''")
+    return f"'{text.replace('%', '%%') if '%' in way.mark else text}'"
 
 
 def _into(names: Iterable[str]) -> str:

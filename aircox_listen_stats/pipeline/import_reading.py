@@ -299,6 +299,7 @@ class Reading:
             columns.listener, columns.started_ms, columns.ended_ms, gap_ms=self._gap_ms
         )
         chosen = np.flatnonzero(self._plan.takes(sessions.ended_ms))
+        chosen = chosen[order_of(sessions.ended_ms[chosen])]  # by which the index has them
         self._imported.outside += len(sessions) - len(chosen)
         self._imported.sessions += len(chosen)
         first_row = sessions.first_row[chosen]
