@@ -8,7 +8,8 @@ our processes, sampled; the database server is none of them.
 
     python -m benchmarks.import_log [--quick]
 
-Exit status 1 when a must is missed.
+Exit status 1 when a must is missed. The musts of time are those of five million lines: a short log takes its
+time to begin and to end with, the index of the table for instance, which has no musts.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def compare(folder: Path, *, lines: int, quick: bool) -> int:
         rounds = QUICK_ROUNDS if quick else ROUNDS
         theirs, ours = _rounds(log, rounds, folder)
         fewer = {kind: _ours(kind, less) for kind in KINDS}
-        return _tell(theirs, ours, lines) + _tell_memory(ours, fewer, lines, quick=quick)
+        return _tell(theirs, ours, lines, quick=quick) + _tell_memory(ours, fewer, lines, quick=quick)
     finally:
         postgres.stop()
 
@@ -101,7 +102,7 @@ def _rounds(log: Path, rounds: int, folder: Path) -> tuple[list[float], dict[str
     return theirs, ours
 
 
-def _tell(theirs: list[float], ours: dict[str, list[dict[str, Any]]], lines: int) -> int:
+def _tell(theirs: list[float], ours: dict[str, list[dict[str, Any]]], lines: int, *, quick: bool) -> int:
     seconds = statistics.median(theirs)
     print(f"  GoAccess: median {seconds:.1f} s, {lines / seconds:,.0f} lines a second ({len(theirs)} times)")
     missed = 0
@@ -111,7 +112,7 @@ def _tell(theirs: list[float], ours: dict[str, list[dict[str, Any]]], lines: int
         for one in told:
             _check(one["counts"], lines)
         must, goal = MUSTS[kind]
-        missed += line(f"import_goaccess_over_{kind}", seconds / took, must=must, goal=goal)
+        missed += line(f"import_goaccess_over_{kind}", seconds / took, must=None if quick else must, goal=goal)
     wait = statistics.median(one["wait_seconds"] for one in ours["sqlite"])
     return missed + line(
         "import_sqlite_other_writer_s", wait, must=MUST_WAIT_SECONDS, goal=GOAL_WAIT_SECONDS, less_is_better=True

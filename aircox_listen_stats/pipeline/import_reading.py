@@ -147,6 +147,7 @@ class Reading:
         self._gap_ms = conf.get().rules().gap_seconds * MS
         self._pending: dict[str, list[_Columns]] = {slug: [] for slug in self._slugs}
         self._fresh = 0  # of those, not sorted in yet
+        self._enough = FLUSH_ROWS // 2  # of those, to sort them in: soon at first, so that storing can begin
         self._coverage: list[tuple[int, int]] = []
         self._digesting: dict[int, Future[None]] = {}  # of the logs that were read through
         self._listeners = Listeners(secret, self._slugs)
@@ -173,7 +174,7 @@ class Reading:
                 self._imported.counts.update(counts)
                 if self._progress is not None:
                     self._progress(job.log, chunk)
-                if self._fresh >= SORTED_STEPS * FLUSH_ROWS:
+                if self._fresh >= self._enough:
                     limit_ms = min((one.log.first_ms() for one in self._jobs[number + 1 :]), default=newest_ms)
                     yield from self._flush(min(newest_ms, limit_ms) - WAIT_MS, read=number)
             yield from self._flush(None, read=len(self._jobs))
@@ -244,6 +245,7 @@ class Reading:
             left = left[order_of(at_ms[left])]
             complete[slug] = columns.only(left), at_ms[left]
         self._fresh = 0
+        self._enough = min(2 * self._enough, SORTED_STEPS * FLUSH_ROWS)
         ends_ms = np.sort(np.concatenate([at_ms for _, at_ms in complete.values()]))
         first = 0
         while first + self.flush_rows < len(ends_ms):

@@ -188,7 +188,9 @@ def test_plain_lines_never_meet_the_line_parser(monkeypatch: pytest.MonkeyPatch)
     assert met == []
 
 
-def test_the_recorded_logs_are_read_alike() -> None:
+@pytest.mark.parametrize("few", [0, 1000])
+def test_the_recorded_logs_are_read_alike(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logblocks, "FEW", few)
     for log in (RECORDED, MALFORMED + b"\n", RECORDED * 3):
         assert by_blocks(log) == by_lines(log)
 
