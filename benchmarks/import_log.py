@@ -4,7 +4,9 @@ Finished: stitched, recognised (app, country, crawlers), labelled and in the
 indexed tables, by ``listen_stats_import`` into an empty, migrated database.
 GoAccess, of Debian, parses the file and writes its JSON report; it builds
 panels and no sessions. *parse* is our reader alone. Memory is the sum over
-our processes, sampled; the database server is none of them.
+our processes, sampled; the database server is none of them. A PostgreSQL that
+is started for this has a ``max_wal_size`` of 4 GB, as its manual advises for
+filling a table (14.4, "Populating a Database").
 
     python -m benchmarks.import_log [--quick]
 

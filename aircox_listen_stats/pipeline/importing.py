@@ -36,7 +36,7 @@ __all__ = ["ImportRefused", "Imported", "Log", "Plan", "Run", "run", "streams_of
 MS = 1000
 
 STEPS_AHEAD = 3
-"""So many steps are ready before they can be stored: some 20 MB."""
+"""So many steps are ready before they can be stored: some 40 MB."""
 
 FLUSH_SECONDS = {"sqlite": 0.1}
 MOST_FLUSH_SECONDS = 0.4

@@ -112,6 +112,8 @@ def _settings(port: int, folder: Path) -> str:
             "fsync = off",
             "synchronous_commit = off",
             "full_page_writes = off",
+            "max_wal_size = '4GB'",  # nothing is written to the disk twice while a benchmark fills a table
+            "checkpoint_timeout = '1h'",
             "timezone = 'UTC'",
             "",
         )
