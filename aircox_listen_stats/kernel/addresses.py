@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Bools, Ints
+from .arrays import Bools, Ints, Words
 from .identity import normalise_ip, packed_ip
 
 __all__ = ["Addresses", "parsed"]
 
-Words = npt.NDArray[np.uint64]
 
 _DOT, _NEWLINE, _ZERO = b".\n0"
 _OCTETS = 4

@@ -12,6 +12,7 @@ __all__ = [
     "Bools",
     "Floats",
     "Ints",
+    "Words",
     "blocks",
     "chunks",
     "in_order",
@@ -24,6 +25,7 @@ __all__ = [
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
+Words = npt.NDArray[np.uint64]
 
 _USABLE_BITS = 63
 """Bits of a non-negative int64."""

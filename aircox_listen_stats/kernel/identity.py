@@ -17,6 +17,7 @@ from .arrays import Ints
 from .types import Address
 
 __all__ = [
+    "home_of",
     "household_key",
     "household_keys",
     "is_canonical_ip",
@@ -27,6 +28,9 @@ __all__ = [
     "normalise_ip",
     "packed_ip",
 ]
+
+HOME_BYTES = 8
+"""Of an address: all of IPv4, and of IPv6 a /64, whose devices change the rest at will."""
 
 KEY_BITS = 63
 """Width of a key: what a signed BIGINT holds without going negative."""
@@ -92,6 +96,11 @@ def packed_ip(ip: str) -> bytes | None:
         return socket.inet_pton(socket.AF_INET6 if ":" in ip else socket.AF_INET, ip)
     except (OSError, ValueError):
         return None
+
+
+def home_of(packed: bytes) -> bytes:
+    """What counts as one address: an IPv4 address, of IPv6 the /64, which is one home (RFC 6177)."""
+    return packed[:HOME_BYTES]
 
 
 def listener_key(address: Address, secret: bytes) -> int:

@@ -7,9 +7,8 @@ SipHash-2-4 over messages of eight bytes.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from .arrays import Ints
+from .arrays import Ints, Words
 
 __all__ = ["KEY_BYTES", "siphash"]
 
@@ -23,8 +22,6 @@ _ROUNDS, _LAST_ROUNDS = 2, 4
 _STATE = len(_INITIAL)
 _AT_ONCE = 8192
 """Numbers whose state stays in the processor's cache."""
-
-Words = npt.NDArray[np.uint64]
 
 
 def siphash(numbers: Ints | Words, key: bytes) -> Words:

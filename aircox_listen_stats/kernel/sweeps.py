@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import BLOCK_ROWS, Ints, blocks, chunks, order_of, ranges, totals
+from .arrays import BLOCK_ROWS, Ints, Words, blocks, chunks, order_of, ranges, totals
 
 __all__ = ["HALF_BITS", "WORD_BITS", "Axis", "Inside", "Sweep", "Tally", "Words"]
 
-Words = npt.NDArray[np.uint64]
 
 SECOND_MS = 1000
 WORD_BITS = 64

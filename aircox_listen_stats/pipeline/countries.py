@@ -10,12 +10,11 @@ from typing import Any
 
 import maxminddb
 import numpy as np
-import numpy.typing as npt
 
 from .. import conf
 from ..kernel import identity
 from ..kernel.addresses import Addresses
-from ..kernel.arrays import Ints
+from ..kernel.arrays import Ints, Words
 
 __all__ = ["Countries", "country_of", "forget", "reader"]
 
@@ -26,8 +25,6 @@ MOST_NETWORKS = 100_000
 
 _WIDTHS = {4: 32, 6: 64}
 """Bits by which addresses are told apart here: all of IPv4, and of IPv6 those that are routed."""
-
-Words = npt.NDArray[np.uint64]
 
 
 def country_of(ip: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import secrets as entropy
 from typing import NamedTuple
 
-from ..kernel.identity import name_of, normalise_ip, packed_ip
+from ..kernel.identity import home_of, name_of, normalise_ip, packed_ip
 from ..kernel.types import Address, ListenerMark
 from . import recognise
 from .secrets import Secrets
@@ -15,9 +15,6 @@ __all__ = ["Place", "forget", "mark", "of", "remember"]
 
 REMEMBERED = 50_000
 """Listeners of one of two generations, of which the older goes: 20 MB for both."""
-
-NETWORK_BYTES = 8
-"""Of an IPv6 address: a /64 is one home (RFC 6177), whose devices change the rest at will."""
 
 
 class Place(NamedTuple):
@@ -69,7 +66,7 @@ def _home(ip: str) -> bytes:
     packed = packed_ip(normal)
     if packed is None:
         return normal.encode("utf-8", "surrogatepass")
-    return packed if len(packed) < NETWORK_BYTES else packed[:NETWORK_BYTES]
+    return home_of(packed)
 
 
 def _hashed(told: bytes) -> int:

@@ -11,12 +11,11 @@ import hmac
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import conf
 from ..kernel import calendar
 from ..kernel.addresses import Addresses, parsed
-from ..kernel.arrays import Ints
+from ..kernel.arrays import Ints, Words
 from ..kernel.identity import normalise_agent, normalise_ip
 from ..kernel.siphash import KEY_BYTES, siphash
 from . import recognise
@@ -31,7 +30,6 @@ INTO_THE_NEXT_MS = {"day": 36 * 3_600_000, "week": 10 * 86_400_000, "month": 45 
 FIRST_ROOM = 4096
 """Addresses for which there is room at first."""
 
-Words = npt.NDArray[np.uint64]
 
 _AGENT_BITS = 20
 """Of a mark: it holds the number of what the agent tells, and before it that of what the address tells."""

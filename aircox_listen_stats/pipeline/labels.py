@@ -307,8 +307,7 @@ def _read(some: QuerySet[Session]) -> Iterable[Sequence[Any]]:
 
 def _facts(row: Sequence[Any]) -> Facts:
     _, stream_id, source, exclusion, rule, app, listener, started, ended, is_open, told_exclusion, told_rule = row
-    if told_exclusion is not None:
-        exclusion, rule = told_exclusion, told_rule or ""
+    exclusion, rule = player_labels.told_label(exclusion, rule, told_exclusion, told_rule)
     return Facts(stream_id, source, exclusion, rule, app, listener, to_ms(started), to_ms(ended), is_open)
 
 

@@ -22,7 +22,7 @@ from ..models import LabelChange, PlayerSession, PlayerVisit, RecordingPlay, Rul
 from . import lease, rows
 from .rulings import of_kernel, stored
 
-__all__ = ["PLAY", "PLAYERS", "SESSION", "label", "lay", "make_final", "met", "would_change"]
+__all__ = ["PLAY", "PLAYERS", "SESSION", "label", "lay", "make_final", "met", "told_label", "would_change"]
 
 PLAY, SESSION = "play", "session in the player"
 """What the trail calls them. A visit is working memory, and not counted."""
@@ -73,6 +73,11 @@ def label(
     exclusion, rule = ruled or told
     told_exclusion, told_rule = told if ruled else (None, None)
     return {"exclusion": exclusion, "rule": rule, "told_exclusion": told_exclusion, "told_rule": told_rule}
+
+
+def told_label(exclusion: str, rule: str, told_exclusion: str | None, told_rule: str | None) -> Label:
+    """What a row was told, of its four fields: its label where no ruling spoke."""
+    return (exclusion, rule) if told_exclusion is None else (told_exclusion, told_rule or "")
 
 
 def lay(ruling: Ruling, change: LabelChange | None = None) -> Counter[str]:
@@ -154,7 +159,7 @@ def _read(kind: _Kind, ruling: Ruling) -> QuerySet[Any]:
 
 def _facts_of(row: Sequence[Any]) -> Facts:
     _, listener, app, exclusion, rule, told_exclusion, told_rule, started, ended = row
-    told = (exclusion, rule) if told_exclusion is None else (told_exclusion, told_rule or "")
+    told = told_label(exclusion, rule, told_exclusion, told_rule)
     once = rule if listener is None and told_exclusion is not None else ""
     return _facts(listener, app, told, to_ms(started), to_ms(ended), once)
 

@@ -184,12 +184,11 @@ def _read(pages: QuerySet[PlayerVisit]) -> Iterator[Page]:
     columns = ("visit", "started", "stretches", "is_open", "listener", "country", "app")
     labels = ("exclusion", "rule", "told_exclusion", "told_rule")
     for visit, started, stretches, is_open, listener, country, app, *label in pages.values_list(*columns, *labels):
-        exclusion, rule, told_exclusion, told_rule = label
-        first = (exclusion, rule) if told_exclusion is None else (told_exclusion, told_rule or "")
+        exclusion, rule = player_labels.told_label(*label)
         yield Page(
             visit=visit,
             opened_ms=to_ms(started),
-            mark=ListenerMark(listener=listener, country=country, app=app, exclusion=first[0], rule=first[1]),
+            mark=ListenerMark(listener=listener, country=country, app=app, exclusion=exclusion, rule=rule),
             stretches=tuple((start_ms, end_ms, is_live) for start_ms, end_ms, is_live in stretches),
             plays=is_open,
         )

@@ -335,9 +335,8 @@ def of_agent(agent: str) -> tuple[str, str, str]:
     exclusion, rule = rules().label(Address(ip="", agent=agent))
     if not exclusion and conf.get().exclude.bots:
         exclusion, rule = machine(agent)
-    if not exclusion and conf.get().exclude.bots:
-        by = bot_rule(agent)
-        exclusion, rule = (Exclusion.BOT, by) if by else (exclusion, rule)
+        if not exclusion and (by := bot_rule(agent)):
+            exclusion, rule = Exclusion.BOT, by
     return app_name(agent), str(exclusion), rule
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import MalformedRecord
-from ..kernel.arrays import Bools, Ints
+from ..kernel.arrays import Bools, Ints, Words
 from ..kernel.types import MS
 from .accesslog import MAX_DURATION_SECONDS, line_fields, parse_line, stream_of
 from .follow import MAX_LINE_BYTES
@@ -57,7 +57,6 @@ _KEPT = np.array(
 """Of a word, its last 0 to 8 characters."""
 
 Bytes = npt.NDArray[np.uint8]
-Words = npt.NDArray[np.uint64]
 
 
 def _no_ints() -> Ints:

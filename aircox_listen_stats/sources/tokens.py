@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..kernel.arrays import Bools, Ints
+from ..kernel.arrays import Bools, Ints, Words
 
 __all__ = ["MARGIN", "Tokens"]
 
@@ -24,8 +24,6 @@ MARGIN = WIDTHS[-1]
 
 FIRST_SLOTS = 1 << 12
 _WORD = 8
-
-Words = npt.NDArray[np.uint64]
 
 
 class Tokens:

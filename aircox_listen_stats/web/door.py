@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
 
+from ..kernel.identity import home_of
+
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -86,15 +88,8 @@ def address_key(peer: str, forwarded: str, *, trusted_proxies: Sequence[str]) ->
         if address is None:
             return None  # no address where one should stand: what is left of it says nothing
         if not (address.is_loopback or any(address in network for network in networks)):
-            return hashlib.blake2b(_counted(address), key=_address_key, digest_size=16).digest()
+            return hashlib.blake2b(home_of(address.packed), key=_address_key, digest_size=16).digest()
     return None
-
-
-def _counted(address: IPAddress) -> bytes:
-    """What counts as one address: an IPv4 address, an IPv6 /64 (one household gets that much)."""
-    if isinstance(address, ipaddress.IPv6Address):
-        return address.packed[:8]
-    return address.packed
 
 
 def _address(text: str) -> IPAddress | None:
