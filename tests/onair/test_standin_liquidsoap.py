@@ -33,7 +33,7 @@ STREAM_SECONDS = 9
 SHOW_SECONDS = (6, 7)
 # Between air time and the row: one tick, Liquidsoap's buffer, and the whole second that it tells.
 LATE_SECONDS = 3.0
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 
 
 def tone(path: Path, seconds: float, pitch: float) -> None:
@@ -55,6 +55,7 @@ class OnAir:
         settings.MEDIA_ROOT = str(playout.folder / "media")
         self.playout = playout
         self.streamer: Any = None
+        self.longest_gap = 0.0
         self.studio = Studio()
         self.studio.station.path = str(playout.folder)
         self.studio.station.save()
@@ -78,13 +79,20 @@ class OnAir:
 
     def listen(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
         """True when it happened in time; the Monitor looks twice a second meanwhile."""
-        deadline = time.monotonic() + seconds
+        looked = time.monotonic()
+        deadline = looked + seconds
         while time.monotonic() < deadline:
             self.monitor.monitor()
             if until():
                 return True
             time.sleep(TICK_SECONDS)
+            self.longest_gap, looked = max(self.longest_gap, time.monotonic() - looked), time.monotonic()
         return False
+
+    @property
+    def late_seconds(self) -> float:
+        """How late a row may tell what was on air: more where a busy machine let the Monitor wait."""
+        return LATE_SECONDS + self.longest_gap
 
 
 @pytest.fixture
@@ -103,7 +111,8 @@ def test_rows_of_a_streamed_program_and_of_a_diffusion_with_two_sounds(on_air: O
     show = [on_air.sound(f"show-{n}.wav", seconds, episode) for n, seconds in enumerate(SHOW_SECONDS)]
     on_air.start()
     assert on_air.listen(WAIT_SECONDS, lambda: bool([row for row in studio.rows() if row.track == tracks[1]]))
-    streamed, *track_rows = studio.rows()
+    # Where the machine was slow, the second sound was on air at the first look.
+    streamed, *track_rows = studio.rows()[-3:]
     assert (streamed.sound, streamed.source, streamed.diffusion) == (night[0], "radio_test_night", None)
     assert streamed.comment == studio.path("night-1.wav")
     assert [(row.track, row.date - streamed.date) for row in track_rows] == [
@@ -116,12 +125,12 @@ def test_rows_of_a_streamed_program_and_of_a_diffusion_with_two_sounds(on_air: O
     (started,) = studio.rows(Log.TYPE_START)
     first, second = Log.objects.get(sound=show[0]), Log.objects.get(sound=show[1])
     assert (started.source, started.diffusion, started.sound) == ("dealer", diffusion, None)
-    assert 0 <= (started.date - diffusion.start).total_seconds() < LATE_SECONDS
+    assert 0 <= (started.date - diffusion.start).total_seconds() < on_air.late_seconds
     assert {first.source, second.source} == {"dealer"}
     assert {first.diffusion, second.diffusion} <= {diffusion, None}
     assert second.diffusion == diffusion
     # The air time has lost its fraction, and may so lie before the push.
-    assert -1 <= (first.date - started.date).total_seconds() < LATE_SECONDS
+    assert -1 <= (first.date - started.date).total_seconds() < on_air.late_seconds
     assert abs((second.date - first.date).total_seconds() - SHOW_SECONDS[0]) <= 1
     assert not Log.objects.filter(track__sound__in=show).exists()
 
@@ -167,7 +176,7 @@ def test_a_live_guest_is_a_source_with_a_title_and_leaves_no_row(on_air: OnAir, 
         source = on_air.streamer.sources[-1]
         assert on_air.listen(WAIT_SECONDS, lambda: on_air.streamer.source is source), guest.tail()
         assert (source.id, source.uri, source.request_status, source.title) == ("live", None, "playing", "The Studio")
-        assert abs((timezone.now() - source.air_time).total_seconds()) < LATE_SECONDS + 1
+        assert abs((timezone.now() - source.air_time).total_seconds()) < on_air.late_seconds + 1
         retitle(port, "On the phone")
         assert on_air.listen(WAIT_SECONDS, lambda: source.title == "On the phone")
     finally:
