@@ -19,8 +19,9 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import Count, Max, Min, Q
 
@@ -28,6 +29,8 @@ from .. import conf
 from ..errors import place_of
 from ..fields import from_ms
 from ..kernel import calendar
+from ..kernel.arrays import Ints, Words
+from ..kernel.homes import listeners_of
 from ..models import Blur, Connection, Session, Stream
 from ..reports.heard import sessions_known_from_ms
 from . import households, lease, rows
@@ -37,9 +40,13 @@ __all__ = [
     "SHARED_ADDRESS",
     "Compared",
     "compare",
+    "in_common",
+    "join",
     "look",
     "look_at_sources",
     "look_in_time",
+    "mend",
+    "note_past",
     "of_sessions",
 ]
 
@@ -75,7 +82,8 @@ LAPSE_MS = 24 * 3600 * MS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """Of a stream's listeners of the last hour: ``most`` of ``compared`` have the same address, since ``since_ms``.
+    """Of a stream's listeners of an hour, of a log's of a day: ``most`` of ``compared`` have the same address,
+    from ``since_ms`` to ``until_ms``.
 
     ``unknown`` listeners were not compared: another process met their addresses, or this one before it started.
     """
@@ -84,6 +92,7 @@ class Compared:
     compared: int
     unknown: int
     since_ms: int
+    until_ms: int
 
     @property
     def is_shared(self) -> bool:
@@ -124,35 +133,35 @@ def look(*, now_ms: int) -> None:
 
 def compare(sockets: Iterable[tuple[int, int, int]]) -> Compared:
     """What these sockets (listener, start, last sighting) of one stream have in common."""
-    spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    players: dict[int, set[int]] = defaultdict(set)
-    unknown = set()
+    met, unknown = [], set()
     for listener, started_ms, seen_ms in sockets:
         place = households.of(listener)
         if place is None:
             unknown.add(listener)
-            continue
-        spans[place.home].append((started_ms, seen_ms))
-        players[place.home].add(place.player)
-    here = {home: max(len(players[home]), _at_once(some)) for home, some in spans.items()}
-    home = max(here, key=lambda one: here[one], default=None)
+        else:
+            met.append((*place, started_ms, seen_ms))
+    # Both numbers of a place are hashes of 64 bits: their order means nothing.
+    home, player, started_ms, seen_ms = np.array(met, dtype=np.uint64).reshape(-1, 4).T
+    return in_common(home, player, started_ms.astype(np.int64), seen_ms.astype(np.int64), unknown=len(unknown))
+
+
+def in_common(home: Words, player: Ints | Words, started_ms: Ints, ended_ms: Ints, *, unknown: int = 0) -> Compared:
+    """What sockets of one stream have in common: where each was, with which player, from when to when.
+
+    All of shape (sockets,).
+    """
+    homes, listeners = listeners_of(home, player, started_ms, ended_ms)
+    if not len(homes):
+        return Compared(most=0, compared=0, unknown=unknown, since_ms=0, until_ms=0)
+    top = int(np.argmax(listeners))
+    there = home == homes[top]
     return Compared(
-        most=0 if home is None else here[home],
-        compared=sum(here.values()),
-        unknown=len(unknown),
-        since_ms=0 if home is None else min(started_ms for started_ms, _ in spans[home]),
+        most=int(listeners[top]),
+        compared=int(listeners.sum()),
+        unknown=unknown,
+        since_ms=int(started_ms[there].min()),
+        until_ms=int(np.maximum(started_ms, ended_ms)[there].max()),
     )
-
-
-def _at_once(spans: Collection[tuple[int, int]]) -> int:
-    """How many of the spans there were at one instant at most; who left makes room for who comes."""
-    if len(spans) < 2:
-        return len(spans)
-    now = most = 0
-    for _, step in sorted([(start, 1) for start, _ in spans] + [(max(start, end), -1) for start, end in spans]):
-        now += step
-        most = max(most, now)
-    return most
 
 
 class _Turn:
@@ -212,6 +221,64 @@ def look_at_sources(joining: Collection[str], *, now_ms: int) -> None:
 
 
 # What imports leave open ---------------------------------------------------------------------------
+
+
+def join(stretches: Iterable[Compared]) -> list[Compared]:
+    """The stretches in order, those that LAPSE_MS or more do not part as one, with the numbers of the fullest."""
+    joined: list[Compared] = []
+    for one in sorted(stretches, key=lambda each: each.since_ms):
+        if joined and one.since_ms - joined[-1].until_ms < LAPSE_MS:
+            last = joined.pop()
+            one = replace(
+                max(last, one, key=lambda each: each.compared),
+                since_ms=last.since_ms,
+                until_ms=max(last.until_ms, one.until_ms),
+            )
+        joined.append(one)
+    return joined
+
+
+def note_past(stream_id: int, stretches: Iterable[Compared]) -> None:
+    """Notes when most of the listeners in logs of a stream came from one address. Noted again, nothing changes.
+
+    What was found of these days before is joined; what still goes on, does.
+    """
+    own = Blur.objects.filter(stream_id=stream_id, why=Blur.Why.ADDRESS)
+    for one in stretches:
+        near = own.filter(started__lt=from_ms(one.until_ms + LAPSE_MS), ended__gt=from_ms(one.since_ms - LAPSE_MS))
+        known = list(near.order_by("-is_open", "pk"))
+        kept = known[0] if known else Blur(stream_id=stream_id, why=Blur.Why.ADDRESS, most=0, compared=0)
+        if not kept.is_open and one.compared > kept.compared:
+            kept.most, kept.compared = one.most, one.compared
+        kept.started = min([from_ms(one.since_ms), *(each.started for each in known)])
+        kept.ended = max([from_ms(one.until_ms), *(each.ended for each in known)])
+        kept.save()
+        own.filter(pk__in=[each.pk for each in known[1:]]).delete()
+
+
+def mend(stream_id: int, started_ms: int, ended_ms: int, *, now_ms: int) -> None:
+    """Takes back what was found of a stretch whose listeners another source tells of now, alone.
+
+    What goes on before it and after it stays.
+    """
+    start, end = from_ms(started_ms), from_ms(ended_ms)
+    touching = Blur.objects.filter(stream_id=stream_id, started__lt=end, ended__gt=start)
+    for one in touching.exclude(why=Blur.Why.SHARED):
+        if one.started < start:
+            Blur.objects.create(
+                stream_id=stream_id,
+                why=one.why,
+                started=one.started,
+                ended=start,
+                most=one.most,
+                compared=one.compared,
+            )
+        if one.ended > end:
+            Blur.objects.filter(pk=one.pk).update(started=end)
+        else:
+            one.delete()
+    if touching.filter(why=Blur.Why.SHARED).exists():
+        of_sessions(stream_id, started_ms, ended_ms, now_ms=now_ms)
 
 
 def of_sessions(stream_id: int, started_ms: int, ended_ms: int, *, now_ms: int) -> None:

@@ -24,6 +24,7 @@ from ..sources.ahead import ahead
 from ..sources.hls import HlsSource
 from ..sources.hlslog import BATCH_REQUESTS, FinishedStretches, LogReader, Waiting
 from . import import_reading, importing, stitching
+from .import_homes import Homes
 from .import_ledger import Job, groups
 from .import_listeners import Listeners
 from .import_plan import Imported, Log, Plan, Progress
@@ -66,6 +67,7 @@ class _Run(importing.Run):
             for step in steps:
                 if not self.plan.dry_run:
                     self.store(step)
+                self.tell(step)
 
 
 class _Heard(NamedTuple):
@@ -117,6 +119,7 @@ class _Reading:
         self._pending: dict[tuple[str, int], list[_Heard]] = defaultdict(list)
         self._coverage: list[tuple[int, int]] = []
         self._listeners = Listeners(run.secret, run.slugs)
+        self._homes = Homes(self._listeners, run.plan)
         self._numbers: tuple[dict[str, int], dict[str, int]] = ({}, {})  # of addresses and agents
 
     def steps(self) -> Generator[import_reading.Step, None, None]:
@@ -172,6 +175,7 @@ class _Reading:
                 continue
             who = found.who[rows]
             listener, mark = self._listeners.of(slug, ip[who], agent[who])
+            self._homes.look(slug, ip[who], listener, mark, found.started_ms[rows], found.ended_ms[rows])
             columns = (found.started_ms, found.ended_ms, found.bytes_sent, found.delivered_ms)
             for key, *numbers, row, switches, told in zip(
                 listener.tolist(),
@@ -269,6 +273,7 @@ class _Reading:
             until_ms=until_ms,
             spans=[span for span in spans if span is not None],
             finished=[] if until_ms is not None else list(self._jobs),
+            shared=self._homes.found(),
             connections=sum(len(one.heard) for one in clusters),
         )
 

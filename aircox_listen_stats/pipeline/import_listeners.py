@@ -44,9 +44,11 @@ class Listeners:
         # Only where a stream has relays of its own does an address tell something else of it than of the others.
         self._alike = {slug: slug if slug in streams and streams[slug].relays else "" for slug in slugs}
         self._ips = {alike: _Told() for alike in self._alike.values()}
+        self._homes = _Column(np.uint64)
         self._agents = _Told()
         self._countries = Countries()
         self._ip_secret = hmac.digest(secret, b"ip", "sha256")[:KEY_BYTES]
+        self._home_secret = hmac.digest(secret, b"home", "sha256")[:KEY_BYTES]
         self._periods = _Periods()
 
     def meet(self, ips: Sequence[str], agents: Sequence[str], *, is_afresh: bool) -> None:
@@ -54,8 +56,10 @@ class Listeners:
         if is_afresh:
             for told in (*self._ips.values(), self._agents):
                 told.forget()
+            self._homes.forget()
         found = parsed(ips)
         keys = self._ip_keys(found, ips)
+        self._homes.add(self._home_keys(found, keys))
         for alike, told in self._ips.items():
             told.take(keys, *recognise.of_addresses(found, ips, self._countries, alike))
         self._agents.take(
@@ -68,8 +72,12 @@ class Listeners:
         """For each line the listener, known by this number in this run alone, and the mark (see :meth:`labels`)."""
         ips, agents = self._ips[self._alike[slug]], self._agents
         # Both are 64 bits of a keyed hash: that two pairs have one sum is as unlikely as that two have one hash.
-        listener = (ips.key[ip] + agents.key[agent]) >> np.uint64(1)
-        return listener.astype(np.int64), ips.told[ip] << _AGENT_BITS | agents.told[agent]
+        listener = (ips.key.values[ip] + agents.key.values[agent]) >> np.uint64(1)
+        return listener.astype(np.int64), ips.told.values[ip] << _AGENT_BITS | agents.told.values[agent]
+
+    def homes(self, ip: Ints) -> Words:
+        """For each line what counts as one address (of IPv6 the /64), known by this number in this run alone."""
+        return self._homes.values[ip]
 
     def labels(self, slug: str, marks: Ints) -> tuple[Ints, list[Label]]:
         """Which of the different labels each of a stream's marks stands for, and those."""
@@ -100,9 +108,32 @@ class Listeners:
             keys[row] = self._key(b"ip", normalise_ip(ips[row]))
         return keys
 
+    def _home_keys(self, addresses: Addresses, keys: Words) -> Words:
+        """What :func:`identity.home_of` is of each address, hashed; of what is none, its key."""
+        homes = siphash(np.where(addresses.is_ipv4, addresses.low, addresses.high), self._home_secret)
+        return np.where(addresses.is_address, homes, keys)
+
     def _key(self, kind: bytes, text: str) -> int:
         told = text.encode("utf-8", "surrogateescape")
         return int.from_bytes(hashlib.blake2b(told, key=self._secret, person=kind, digest_size=8).digest(), "big")
+
+
+class _Column:
+    """Numbers that become more; ``values`` has room for some that are not there yet."""
+
+    def __init__(self, kind: type[np.generic]) -> None:
+        self.values = np.empty(FIRST_ROOM, dtype=kind)
+        self._size = 0
+
+    def forget(self) -> None:
+        self._size = 0
+        self.values = np.empty(FIRST_ROOM, dtype=self.values.dtype)
+
+    def add(self, values: np.ndarray) -> None:
+        first, self._size = self._size, self._size + len(values)
+        if self._size > len(self.values):
+            self.values = np.resize(self.values, 2 * self._size)
+        self.values[first : self._size] = values
 
 
 class _Told:
@@ -111,25 +142,20 @@ class _Told:
     def __init__(self) -> None:
         self.kinds: list[tuple[str, str, str]] = []
         self._numbers: dict[tuple[str, str, str], int] = {}
-        self.forget()
+        self.key = _Column(np.uint64)
+        self.told = _Column(np.int64)
 
     def forget(self) -> None:
         """Drops all numbers; ``kinds`` stay."""
-        self._size = 0
-        self.key = np.empty(FIRST_ROOM, dtype=np.uint64)
-        self.told = np.empty(FIRST_ROOM, dtype=np.int64)
+        self.key.forget()
+        self.told.forget()
 
     def take(self, keys: Words, which: Ints, kinds: Sequence[tuple[str, str, str]]) -> None:
         """Adds some, under the next numbers: the key of each, and which of ``kinds`` it tells."""
-        if not len(keys):
-            return
-        numbers = np.array([self._number(kind) for kind in kinds], dtype=np.int64)
-        first, self._size = self._size, self._size + len(keys)
-        if self._size > len(self.key):
-            self.key = np.resize(self.key, 2 * self._size)
-            self.told = np.resize(self.told, 2 * self._size)
-        self.key[first : self._size] = keys
-        self.told[first : self._size] = numbers[which]
+        if len(keys):
+            numbers = np.array([self._number(kind) for kind in kinds], dtype=np.int64)
+            self.key.add(keys)
+            self.told.add(numbers[which])
 
     def _number(self, kind: tuple[str, str, str]) -> int:
         number = self._numbers.setdefault(kind, len(self.kinds))

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import ListenStatsError
 from ..kernel.arrays import Bools, Ints
+from .blurs import Compared
 
 __all__ = ["Chunk", "ImportRefused", "Imported", "Log", "Plan", "Progress"]
 
@@ -109,3 +110,4 @@ class Imported:
     replaced: int = 0
     straddling: int = 0  # sessions of another source across the border of what was replaced: left whole
     already: list[str] = field(default_factory=list)  # logs of which nothing was new
+    shared: list[tuple[str, Compared]] = field(default_factory=list)  # streams most of whose listeners had one address

@@ -23,7 +23,8 @@ from ..kernel.arrays import Ints, order_by, order_of, ranges
 from ..kernel.identity import household_keys
 from ..models import Stream
 from ..sources.ahead import ahead
-from . import bulk
+from . import blurs, bulk
+from .import_homes import Homes
 from .import_ledger import Job
 from .import_listeners import Listeners
 from .import_plan import Chunk, Imported, Plan, Progress
@@ -108,13 +109,15 @@ class Step:
     """What one transaction stores: all that was complete at ``until_ms`` and not at the step before; None: the rest.
 
     ``spans`` are the stretches that the logs cover so far, ``finished`` the
-    jobs of which nothing is left.
+    jobs of which nothing is left, ``shared`` when most of a stream's listeners
+    had one address, by slug, so far.
     """
 
     batches: list[Batch]
     until_ms: int | None
     spans: list[tuple[int, int]]
     finished: list[Job]
+    shared: Mapping[str, Sequence[blurs.Compared]]
     connections: int
 
 
@@ -151,6 +154,7 @@ class Reading:
         self._coverage: list[tuple[int, int]] = []
         self._digesting: dict[int, Future[None]] = {}  # of the logs that were read through
         self._listeners = Listeners(secret, self._slugs)
+        self._homes = Homes(self._listeners, plan)
 
     def steps(self) -> Generator[Step, None, None]:
         """What is to be stored, in order; the last one has no ``until_ms``. Raises SourceUnavailable."""
@@ -205,6 +209,9 @@ class Reading:
             rows = np.flatnonzero(wanted & (chunk.stream == index))
             if len(rows):
                 listener, mark = self._listeners.of(slug, chunk.ip[rows], chunk.agent[rows])
+                if not is_long:
+                    columns = (chunk.started_ms[rows], chunk.ended_ms[rows])
+                    self._homes.look(slug, chunk.ip[rows], listener, mark, *columns)
                 self._pending[slug].append(
                     _Columns(
                         listener=listener,
@@ -264,6 +271,7 @@ class Reading:
             until_ms=until_ms,
             spans=[span for span in spans if span is not None],
             finished=self._read_through(read),
+            shared=self._homes.found(),
             connections=sum(map(len, complete.values())),
         )
 

@@ -23,7 +23,7 @@ from ..kernel.arrays import Ints
 from ..kernel.types import Why
 from ..models import Connection, Session, StaleWindow, Stream
 from ..sources.ahead import ahead
-from . import bulk, import_reading, rows, session_index
+from . import blurs, bulk, import_reading, rows, session_index
 from .coverage import extend_coverage
 from .import_ledger import Job, groups
 from .import_plan import Imported, ImportRefused, Log, Plan, Progress
@@ -99,25 +99,37 @@ class Run:
         self.streams = streams
         self.imported = imported
         self.now_ms = now_ms
-        self.secret, self.written_ms = self._begin()
+        self.secret, self.written_ms, self.whole = self._begin()
         self.replaced_ms = 0
         self.is_alone = False  # nobody else has told of any listening
 
-    def _begin(self) -> tuple[bytes, int]:
-        """The run's secret and how far it came: those of the run that was interrupted, or new ones."""
+    def _begin(self) -> tuple[bytes, int, list[str]]:
+        """The run's secret, how far it came, and the streams whose hours it tells of alone.
+
+        Those of the run that was interrupted, or new ones.
+        """
         going = [job.row for job in self.jobs if job.row.pk and job.row.finished is None and job.row.secret]
         secret = bytes(going[0].secret) if going else entropy.token_bytes(SECRET_BYTES)
         same = [row for row in going if bytes(row.secret) == secret]
         written_ms = max((int(row.state.get("written_ms", 0)) for row in same), default=0)
+        whole = list(same[0].state.get("whole", [])) if same else self._told_by_nobody_like_us()
         if not self.plan.dry_run:
             with transaction.atomic():
                 for job in self.jobs:
                     job.row.secret = secret
                     job.row.finished = None
                     job.row.source = self.plan.source
-                    job.row.state = {**job.row.state, "written_ms": written_ms}
+                    job.row.state = {**job.row.state, "written_ms": written_ms, "whole": whole}
                     job.row.save()
-        return secret, written_ms
+        return secret, written_ms, whole
+
+    def _told_by_nobody_like_us(self) -> list[str]:
+        """Where the run replaces what others told: the streams of which no log of this name told before."""
+        if not self.plan.replace:
+            return []
+        since = from_ms(min(job.log.first_ms() for job in self.jobs))
+        before = Session.objects.filter(source=self.plan.source, ended__gte=since)
+        return [slug for slug in self.slugs if not before.filter(stream=self.streams[slug]).exists()]
 
     def run(self, progress: Progress | None) -> None:
         reading = Reading(
@@ -136,6 +148,12 @@ class Run:
                 if not self.plan.dry_run:
                     seconds = self.store(step)
                     reading.flush_rows = _next_rows(reading.flush_rows, step.connections, seconds)
+                self.tell(step)
+
+    def tell(self, step: Step) -> None:
+        """Takes over what is known when all was read."""
+        if step.until_ms is None:
+            self.imported.shared += [(slug, one) for slug, some in step.shared.items() for one in some]
 
     @contextmanager
     def _without_index(self) -> Iterator[None]:
@@ -235,6 +253,13 @@ class Run:
         """Coverage, and in the ledger how far the run came; finished logs lose their secret."""
         heard = [(self.streams[slug].pk, *span) for slug in self.slugs for span in step.spans]
         extend_coverage(heard, join_ms=COVERAGE_TOUCH_MS)
+        if step.until_ms is None:
+            for slug in self.whole:
+                for span in step.spans:
+                    blurs.mend(self.streams[slug].pk, *span, now_ms=self.now_ms)
+        if step.finished:  # or those that are not could be read again
+            for slug, stretches in step.shared.items():
+                blurs.note_past(self.streams[slug].pk, stretches)
         if step.until_ms is not None:
             self.written_ms = max(self.written_ms, step.until_ms)
             self.replaced_ms = max(self.replaced_ms, step.until_ms)

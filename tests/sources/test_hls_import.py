@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from aircox_listen_stats.fields import to_ms
-from aircox_listen_stats.models import Connection, Coverage, ImportedLog, Session, StaleWindow, Stream
+from aircox_listen_stats.models import Blur, Connection, Coverage, ImportedLog, Session, StaleWindow, Stream
 from aircox_listen_stats.pipeline import hls_importing, importing, ingest
 from aircox_listen_stats.pipeline.import_plan import Imported, Plan
 from aircox_listen_stats.sources import hlsfile
@@ -312,3 +312,20 @@ def test_the_command_refuses_what_it_cannot_place() -> None:
         with pytest.raises(CommandError, match="Which of the sources cdn, hls wrote these HLS logs"):
             command(str(JSON_LOG))
         assert "sessions stored" in command(str(JSON_LOG), "--stream", "live")
+
+
+def test_a_log_behind_a_proxy_is_noticed(tmp_path: Path) -> None:
+    """Twelve players with one address, five with their own."""
+    heard = [("203.0.113.5", f"Player{number}/1.0") for number in range(12)]
+    heard += [(f"198.51.100.{number}", "VLC/3.0.20") for number in range(5)]
+    lines = [
+        line for at in range(0, 60, 3) for ip, agent in heard for line in at_times(at, remote_addr=ip, agent=agent)
+    ]
+    imported = run(written(tmp_path / "hls.log", lines))
+    assert [(slug, one.most, one.compared) for slug, one in imported.shared] == [("live", 12, 17)]
+    (found,) = Blur.objects.all()
+    assert (found.stream.slug, found.why, found.most, found.compared, found.is_open) == (
+        *("live", Blur.Why.ADDRESS, 12, 17),
+        False,
+    )
+    assert run(written(tmp_path / "apart.log", evening()), source="apart", replace=True).shared == []

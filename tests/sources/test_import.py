@@ -28,9 +28,21 @@ from aircox_listen_stats.errors import SourceUnavailable
 from aircox_listen_stats.fields import from_ms, to_ms
 from aircox_listen_stats.kernel import calendar, sessionize
 from aircox_listen_stats.kernel.types import ConnectionSpan, ListenerMark
-from aircox_listen_stats.models import LONG_SESSION_MS, Connection, Coverage, ImportedLog, Session, StaleWindow, Stream
+from aircox_listen_stats.models import (
+    LONG_SESSION_MS,
+    Blur,
+    Connection,
+    Coverage,
+    ImportedLog,
+    Session,
+    StaleWindow,
+    Stream,
+)
 from aircox_listen_stats.pipeline import bulk, import_reading, importing, recognise
+from aircox_listen_stats.pipeline.blurs import SHARED_ADDRESS
+from aircox_listen_stats.pipeline.blurs import of_sessions as derive
 from aircox_listen_stats.pipeline.secrets import Secrets
+from aircox_listen_stats.reports.blurs import Reason, reasons
 from aircox_listen_stats.sources import logfile
 from aircox_listen_stats.sources.accesslog import LogFile
 from aircox_listen_stats.sources.logfile import BlockLog
@@ -633,3 +645,209 @@ def test_beside_a_running_collector_every_transaction_writes_first(tmp_path: Pat
     firsts = [after for begin, after in itertools.pairwise(statements) if begin == "BEGIN"]
     assert firsts, "no transaction was seen"
     assert {"SELECT"} & set(firsts) == set()
+
+
+# Who cannot be told apart ----------------------------------------------------------------------------
+
+DAY_S = 86_400
+NOON_S = BEGIN_S + 10 * 3600
+PROXY = "203.0.113.5"
+
+
+def behind(path: Path, ips: Iterator[str] | list[str], *, begin_s: int = NOON_S, mount: str = "/live.mp3") -> Path:
+    """Each listener with a player of their own, ten minutes after the last one, for five minutes."""
+    return one_after_the_other(path, [(ip, f"Player{number}/1.0") for number, ip in enumerate(ips)], begin_s, mount)
+
+
+def one_after_the_other(path: Path, who: list[tuple[str, str]], begin_s: int, mount: str = "/live.mp3") -> Path:
+    with path.open("a") as log:
+        for number, (ip, agent) in enumerate(who):
+            stamp = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(begin_s + 600 * number + 300))
+            log.write(f'{ip} - - [{stamp}] "GET {mount} HTTP/1.1" 200 5000 "-" "{agent}" 300\n')
+    return path
+
+
+def blurs() -> list[tuple[str, int, int, int | None, int | None, bool]]:
+    return [
+        (one.stream.slug, to_ms(one.started) // MS, to_ms(one.ended) // MS, one.most, one.compared, one.is_open)
+        for one in Blur.objects.filter(why=Blur.Why.ADDRESS).select_related("stream").order_by("started")
+    ]
+
+
+def test_a_log_behind_a_proxy_is_noticed_told_and_its_figures_are_lower_bounds(
+    tmp_path: Path, default_station: None
+) -> None:
+    path = behind(tmp_path / "access.log", [PROXY] * 12 + [f"198.18.0.{number}" for number in range(8)])
+    expected = [("live", NOON_S, NOON_S + 11 * 600 + 300, 12, 20, False)]
+    imported = run(path, dry_run=True)
+    assert [(slug, one.most, one.compared) for slug, one in imported.shared] == [("live", 12, 20)]
+    assert blurs() == []
+    told = command(str(path))
+    assert (
+        "Stream 'live', 2026-10-23 11:46 to 2026-10-23 13:41 UTC: most listeners come from one address, 12 of 20"
+        in told
+    )
+    assert PROXY not in told
+    assert blurs() == expected
+    (stream,) = Stream.objects.filter(slug="live")
+    assert reasons([stream.pk], [(NOON_S * MS, (NOON_S + 60) * MS)]) == (Reason.ADDRESS,)
+    assert reasons([stream.pk], [((NOON_S - 60) * MS, NOON_S * MS)]) == ()
+    assert "one address" not in command(str(path))
+    assert blurs() == expected
+
+
+@pytest.mark.parametrize(
+    ("ips", "why"),
+    [
+        ([f"198.18.0.{number}" for number in range(30)], "each has an address of their own"),
+        ([PROXY] * 15 + [f"198.18.0.{number}" for number in range(15)], "half is not most"),
+        ([PROXY] * 9, "of nine nothing is concluded"),
+        ([f"2001:db8:1:{number % 10}::{number}" for number in range(20)], "homes of two"),
+    ],
+)
+def test_where_no_address_carries_most_nothing_is_said(tmp_path: Path, ips: list[str], why: str) -> None:
+    assert run(behind(tmp_path / "access.log", ips)).shared == []
+    assert blurs() == [], why
+
+
+def test_an_ipv6_network_is_one_address(tmp_path: Path) -> None:
+    run(behind(tmp_path / "access.log", [f"2001:db8:1:1::{number:x}" for number in range(12)]))
+    assert [one[3:5] for one in blurs()] == [(12, 12)]
+
+
+def test_a_relay_that_is_named_and_who_only_reconnects_are_not_most_listeners(tmp_path: Path) -> None:
+    relayed = behind(tmp_path / "relay.log", [PROXY] * 30 + [f"198.18.0.{number}" for number in range(12)])
+    again = one_after_the_other(
+        tmp_path / "again.log",
+        [(PROXY, "VLC/3.0.20")] * 80 + [(f"198.18.0.{number}", "VLC/3.0.20") for number in range(12)],
+        NOON_S,
+    )
+    with override_settings(AIRCOX_LISTEN_STATS={**STATION, "EXCLUDE": {"relay_networks": [f"{PROXY}/32"]}}):
+        assert run(relayed).shared == []
+    assert run(again, source="again").shared == []
+    assert blurs() == []
+
+
+def test_only_the_days_that_it_concerns_are_marked(tmp_path: Path) -> None:
+    """Three days behind the proxy, two without, one more; days that follow each other are one stretch."""
+    path = tmp_path / "access.log"
+    apart = [f"198.18.0.{number}" for number in range(14)]
+    for day, ips in enumerate([[PROXY] * 12, [PROXY] * 14, [PROXY] * 12, apart, apart, [PROXY] * 12]):
+        behind(path, ips, begin_s=NOON_S + day * DAY_S)
+    run(path)
+    last = 11 * 600 + 300
+    assert blurs() == [
+        ("live", NOON_S, NOON_S + 2 * DAY_S + last, 14, 14, False),
+        ("live", NOON_S + 5 * DAY_S, NOON_S + 5 * DAY_S + last, 12, 12, False),
+    ]
+
+
+def test_streams_are_compared_apart_and_a_window_takes_its_own_days(tmp_path: Path) -> None:
+    path = behind(tmp_path / "access.log", [PROXY] * 12, mount="/low.mp3")
+    behind(path, [f"198.18.0.{number}" for number in range(20)], begin_s=NOON_S + 7200)
+    behind(path, [PROXY] * 12, begin_s=NOON_S + 3 * DAY_S)
+    run(path, to_ms=(NOON_S + 2 * DAY_S) * MS)
+    assert [one[0] for one in blurs()] == ["low"]
+    run(path, from_ms=(NOON_S + 2 * DAY_S) * MS)
+    assert [one[0] for one in blurs()] == ["low", "live"]
+
+
+def test_what_goes_on_now_is_one_stretch_with_what_the_log_tells(tmp_path: Path) -> None:
+    stream = Stream.objects.get(slug="live")
+    until = NOON_S + 11 * 600 + 300
+    live = {"stream": stream, "why": Blur.Why.ADDRESS, "most": 30, "compared": 40}
+    Blur.objects.create(**live, started=from_ms((until + 3600) * MS), ended=from_ms((until + 7200) * MS), is_open=True)
+    run(behind(tmp_path / "access.log", [PROXY] * 12))
+    assert blurs() == [("live", NOON_S, until + 7200, 30, 40, True)]
+
+
+def test_what_was_found_outlives_a_run_that_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of two logs is finished when the run dies: it is not read again."""
+    first = behind(tmp_path / "1.log", [PROXY] * 12)
+    second = behind(tmp_path / "2.log", [f"198.18.0.{number}" for number in range(50)], begin_s=NOON_S + 9 * DAY_S)
+    monkeypatch.setattr(import_reading, "FLUSH_ROWS", 10)
+    insert = bulk.Rows.insert
+
+    def dying(sessions: bulk.Rows) -> None:
+        insert(sessions)
+        if ImportedLog.objects.filter(finished__isnull=False).exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(bulk.Rows, "insert", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(first, second)
+    assert ImportedLog.objects.filter(finished__isnull=False).count() == 1
+    monkeypatch.setattr(bulk.Rows, "insert", insert)
+    run(first, second)
+    assert [one[3:5] for one in blurs()] == [(12, 12)]
+    assert Session.objects.count() == 62
+
+
+PROXYS = [Blur.Why.ADDRESS, Blur.Why.PROXY, Blur.Why.SOURCE]
+
+
+def hours(*why: str) -> list[tuple[float, float]]:
+    """Of what is known, hours since noon."""
+    found = Blur.objects.filter(why__in=why or PROXYS).order_by("started", "why")
+    return [((to_ms(one.started) / MS - NOON_S) / 3600, (to_ms(one.ended) / MS - NOON_S) / 3600) for one in found]
+
+
+def blurred(why: str, from_hour: float, to_hour: float, *, is_open: bool = False) -> None:
+    started, ended = (from_ms(int((NOON_S + hour * 3600) * MS)) for hour in (from_hour, to_hour))
+    stream = Stream.objects.get(slug="live")
+    Blur.objects.create(stream=stream, why=why, started=started, ended=ended, most=30, compared=40, is_open=is_open)
+
+
+def two_hours(path: Path, ip: str = "198.18.0.{}") -> Path:
+    """Lines that end five minutes past noon, and each ten minutes until two o'clock."""
+    return behind(path, [ip.format(number) for number in range(12)])
+
+
+@pytest.mark.parametrize("why", PROXYS)
+def test_a_log_that_takes_the_place_of_what_others_told_takes_back_what_was_found_of_its_hours(
+    tmp_path: Path, why: str
+) -> None:
+    blurred(why, -3, -1)
+    blurred(why, 0.5, 1)
+    blurred(why, 1.5, 4, is_open=True)
+    run(two_hours(tmp_path / "access.log"), replace=True)
+    last = (11 * 600 + 300) / 3600
+    assert hours() == [(-3, -1), (pytest.approx(last), 4)]
+    assert [one.is_open for one in Blur.objects.order_by("started")] == [False, True]
+
+
+def test_what_was_found_before_and_after_the_log_stays_in_two_stretches(tmp_path: Path) -> None:
+    blurred(Blur.Why.PROXY, -3, 8, is_open=True)
+    run(two_hours(tmp_path / "access.log"), replace=True)
+    first, last = 300 / 3600, (11 * 600 + 300) / 3600
+    assert hours() == [(-3, pytest.approx(first)), (pytest.approx(last), 8)]
+    assert list(Blur.objects.order_by("started").values_list("is_open", "most")) == [(False, 30), (True, 30)]
+
+
+def test_what_the_log_itself_cannot_tell_apart_stays_found(tmp_path: Path) -> None:
+    blurred(Blur.Why.PROXY, 0.5, 1)
+    run(two_hours(tmp_path / "access.log", ip=PROXY), replace=True)
+    assert hours(Blur.Why.PROXY) == []
+    assert [one[3:5] for one in blurs()] == [(12, 12)]
+
+
+def test_beside_others_and_beside_another_log_of_this_name_nothing_is_taken_back(tmp_path: Path) -> None:
+    """A second server's log of the same hours tells nothing of the first one's listeners."""
+    run(two_hours(tmp_path / "edge1.log", ip=PROXY))
+    found = blurs()
+    run(two_hours(tmp_path / "edge2.log"), replace=True)
+    assert blurs() == found != []
+    Blur.objects.all().delete()
+    blurred(Blur.Why.PROXY, 0.5, 1)
+    run(two_hours(tmp_path / "other.log", ip="198.19.0.{}"))
+    assert hours() == [(0.5, 1)]
+
+
+def test_addresses_that_a_file_said_are_shared_are_forgotten_with_its_sessions(tmp_path: Path) -> None:
+    other_session(NOON_S + 600, 300)
+    Session.objects.update(rule=SHARED_ADDRESS)
+    stream = Stream.objects.get(slug="live")
+    derive(stream.pk, NOON_S * MS, (NOON_S + DAY_S) * MS, now_ms=NOW_MS)
+    assert len(hours(Blur.Why.SHARED)) == 1
+    run(two_hours(tmp_path / "access.log"), replace=True)
+    assert hours(Blur.Why.SHARED) == []

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ... import conf
 from ...errors import ListenStatsError
-from ...fields import to_ms
+from ...fields import from_ms, to_ms
 from ...models import Ruling
 from ...onair import aircox
 from ...pipeline import hls_importing, importing, labels, streams
@@ -137,6 +137,13 @@ class Command(WritingCommand):
         if imported.straddling:
             self.stdout.write(
                 f"{imported.straddling} sessions of other sources go on beyond these logs and were left whole."
+            )
+        for slug, one in imported.shared:
+            since, until = (f"{from_ms(ms):%Y-%m-%d %H:%M}" for ms in (one.since_ms, one.until_ms))
+            self.stdout.write(
+                f"Stream {slug!r}, {since} to {until} UTC: most listeners come from one address, {one.most} of "
+                f"{one.compared}, as behind a proxy that hides them. Distinct listeners are lower bounds then: "
+                "“Who cannot be told apart” in docs/sources/icecast.md."
             )
 
 
