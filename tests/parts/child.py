@@ -16,10 +16,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOPBACK = "127.0.0.1"
-READY_SECONDS = 30.0
+READY_SECONDS = 120.0
 """How long a server may take to answer, on a slow machine that does other things too."""
-STOP_SECONDS = 10.0
+STOP_SECONDS = 30.0
 """How long a server may take to end by itself before it is killed."""
+KILLED_SECONDS = 60.0
+"""How long a machine may take to end what was killed."""
 POLL_SECONDS = 0.05
 TAIL_LINES = 30
 """Lines of a server's output that are worth showing when it failed."""
@@ -104,7 +106,7 @@ class Child:
         """Ends the process at once (SIGKILL), as a crash would."""
         if self.is_running:
             self.popen.kill()
-        self.popen.wait(STOP_SECONDS)
+        self.popen.wait(KILLED_SECONDS)
 
     def tail(self) -> str:
         """The last lines that the process wrote."""

@@ -12,7 +12,7 @@ from tests.parts.child import LOOPBACK, Child, PartFailed, account_as_root, free
 from tools import parts
 
 ACCOUNTS = ("liquidsoap", "nobody")
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 30.0
 END_OF_ANSWER = "END"
 
 
@@ -78,7 +78,7 @@ class Liquidsoap:
             environment={"HOME": str(self.folder), **(environment or {})},
         )
         waited = socket_path or self.socket_path
-        self._child.wait_until(lambda: _answers(waited), seconds=60)
+        self._child.wait_until(lambda: _answers(waited))
 
     def stop(self) -> None:
         """Ends it; its outputs disconnect."""

@@ -21,7 +21,8 @@ from tools import parts
 ACCOUNTS = ("postgres", "nobody")
 SERVER_VARIABLE = "LISTEN_STATS_TEST_POSTGRESQL"
 """Connection string of the server of this run, for the processes that it starts."""
-CONNECT_SECONDS = 2
+CONNECT_SECONDS = 30
+"""A busy machine may let a server wait; where none listens, that is known at once."""
 USUAL_PORT = 5432
 
 _running: Server | None = None

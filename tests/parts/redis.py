@@ -12,7 +12,8 @@ from tools import parts
 
 ACCOUNTS = ("redis", "nobody")
 USUAL_PORT = 6379
-CONNECT_SECONDS = 2.0
+CONNECT_SECONDS = 30.0
+"""A busy machine may let a server wait; where none listens, that is known at once."""
 
 
 @dataclass(slots=True, kw_only=True)
