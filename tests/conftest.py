@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import hypothesis
 import pytest
 
 from tests.parts import asgi, chromium, icecast, liquidsoap, postgres, redis
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 RECORDED = Path(__file__).parent / "data"
+
+SLOW = (hypothesis.HealthCheck.too_slow,)
+# The same examples on every machine, however busy; `--hypothesis-profile explore` looks for new ones.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=SLOW)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000, suppress_health_check=SLOW)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
