@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..kernel.sketches import Estimate
+from .blurs import Reason
 
 __all__ = ["UNKNOWN", "Amounts", "Count", "Performances", "StandsOn"]
 
@@ -96,6 +97,7 @@ class Amounts:
     is_cut: bool = False  # parts of quarter-hours at its edges are in no sum: their sessions are gone
     airings: int | None = None
     airings_unknown: int = 0
+    at_least_because: tuple[Reason, ...] = ()  # of a line alone: a report asks for its own
 
     @property
     def coverage(self) -> float:

@@ -17,6 +17,8 @@ from ..kernel.baseline import Usual, usual
 from ..kernel.diffusions import CANCELLED_BY_MONITOR, CANCELLED_ON_AIR
 from ..kernel.types import Layer
 from ..models import Airing, Audience
+from . import blurs
+from .blurs import Sense, sense_of
 from .figures import KNOWN_COVERAGE, MINUTE, Figures, average, change, falls_short
 
 COMPARED = 8
@@ -62,7 +64,9 @@ class Baseline:
     than all was observed: their averages are lower bounds. ``spread``: half of
     them lie within it of the median. ``as_far`` of them had as many or more,
     or as few or less; ``chance`` is how often one that is nothing special does.
-    What needs more than there is, is None.
+    What needs more than there is, is None. ``change_is``: what the comparison
+    says where listeners could not be told apart in the diffusion, or in one of
+    those that it is compared with.
     """
 
     verdict: Verdict
@@ -79,6 +83,7 @@ class Baseline:
     chance: float | None
     is_provisional: bool
     is_lower_bound: bool
+    change_is: Sense = Sense.PLAIN
 
     @property
     def is_beyond_all(self) -> bool:
@@ -93,13 +98,14 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Comparable:
-    started: dt.datetime
+    started: dt.datetime  # as planned
     average: float
     coverage: float
+    on_air_ms: tuple[int, int]
 
 
 def slot_baseline(airing: Airing, figures: Figures | None, rule_set: str, zone: zoneinfo.ZoneInfo) -> Baseline | None:
-    """The diffusion beside its slot, in one query; None where it has no figures or belongs to no program."""
+    """The diffusion beside its slot, in two queries; None where it has no figures or belongs to no program."""
     if figures is None or airing.program_id is None:
         return None
     found: list[_Comparable] = []
@@ -112,6 +118,7 @@ def slot_baseline(airing: Airing, figures: Figures | None, rule_set: str, zone: 
     verdict = _verdict(airing, figures, others)
     is_compared = verdict in (Verdict.USUAL, Verdict.MORE, Verdict.LESS)
     value = figures.average
+    changed = change(value, others.median) if is_compared and others else None
     return Baseline(
         verdict=verdict,
         average=value,
@@ -122,12 +129,22 @@ def slot_baseline(airing: Airing, figures: Figures | None, rule_set: str, zone: 
         spread=others and others.spread,
         least=others and others.least,
         most=others and others.most,
-        change=change(value, others.median) if is_compared and others else None,
+        change=changed,
         as_far=others.as_far(value) if is_compared and others and value is not None else None,
         chance=others.chance(value) if is_compared and others and value is not None else None,
         is_provisional=not figures.settled,
         is_lower_bound=figures.is_lower_bound,
+        change_is=_sense(changed, airing, figures, found),
     )
+
+
+def _sense(changed: float | None, airing: Airing, figures: Figures, others: Sequence[_Comparable]) -> Sense:
+    if changed is None:
+        return Sense.PLAIN
+    starts, ends = zip(*(one.on_air_ms for one in others), strict=True)
+    blurred = blurs.read(min(starts), max(ends), station_id=airing.station_id)
+    before = blurred.of_stations.get(airing.station_id, blurs.NEVER).during(starts, ends)
+    return sense_of(changed, "average", figures.at_least_because, before)
 
 
 def _verdict(airing: Airing, figures: Figures, others: Usual | None) -> Verdict:
@@ -183,7 +200,7 @@ def _candidates(airing: Airing, rule_set: str) -> Iterator[_Comparable]:
     for planned, started, ended, notes, listening_ms, coverage in rows:
         mean = average(listening_ms, ended - started)
         if mean is not None and not _is_cancelled(_notes(notes)):
-            yield _Comparable(started=from_ms(planned), average=mean, coverage=coverage)
+            yield _Comparable(started=from_ms(planned), average=mean, coverage=coverage, on_air_ms=(started, ended))
 
 
 def _is_cancelled(notes: Sequence[str]) -> bool:

@@ -3,24 +3,53 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
 
-from django.db.models import Exists, OuterRef, QuerySet
+import numpy as np
+import numpy.typing as npt
+from django.db.models import QuerySet
 
 from ..fields import from_ms, to_ms
+from ..kernel.arrays import Ints
 from ..models import Airing, Blur
 
-__all__ = ["Reason", "StreamBlur", "affects", "now_of", "of_airings", "reasons"]
+__all__ = [
+    "Blurred",
+    "Reason",
+    "Sense",
+    "StreamBlur",
+    "Times",
+    "affects",
+    "any_of",
+    "in_order",
+    "now_of",
+    "of_airings",
+    "read",
+    "reasons",
+    "sense_of",
+]
 
 Reason = Blur.Why
 
-TOLD_APART = frozenset({"cume", "reach", "active_sessions", "started_sessions", "peak", "person_hours", "performances"})
+TOLD_APART = frozenset(
+    {"cume", "reach", "active_sessions", "started_sessions", "peak", "person_hours", "performances"}
+    | {"listeners", "sessions", "joined", "left", "at_start", "at_end"}  # of an airing
+)
 """Figures that take several listeners for fewer where these share an address: those who listen one after the other
-with the same player are one, with one session. Time is counted by sockets, and is right."""
+with the same player are one, with one session. Time is counted by sockets, and is right.
 
-JOINED = TOLD_APART | {"tlh", "aas", "aqh", "aqh_in_one_piece", "elapsed_hours", "ath"}
+Who was already there, listened on or stayed is no bound either way: of two sessions that are taken for one, the
+second seems to have been there before.
+"""
+
+JOINED = TOLD_APART | {"tlh", "aas", "aqh", "aqh_in_one_piece", "elapsed_hours", "ath", "listening_hours", "average"}
 """Figures that are too low where the source itself tells of one listener instead of several."""
+
+PER_HEAD = frozenset({"atsl_seconds", "tsl_seconds"})
+"""Averages by listener or session: too great where these are too few, and nobody knows where the time is too."""
 
 BY_SOURCE = frozenset({Reason.SOURCE, Reason.SHARED})
 
@@ -29,6 +58,15 @@ LONGEST_AIRING_MS = 24 * 3600 * 1000
 
 SHOWN = dt.timedelta(hours=24)
 """For how long a finding is shown that nothing has confirmed or refuted since: a night without listeners."""
+
+
+class Sense(StrEnum):
+    """What a change says where listeners could not be told apart on one side of it, or on both."""
+
+    PLAIN = ""
+    AT_LEAST = "at_least"  # now there may have been more
+    AT_MOST = "at_most"  # before there may have been more
+    COUNTED = "counted"  # of what was counted alone: both may have been more, nobody knows which by more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +105,115 @@ def affects(why: Reason, figure: str) -> bool:
     return figure in (JOINED if why in BY_SOURCE else TOLD_APART)
 
 
+def any_of(because: Iterable[Reason], figure: str) -> bool:
+    """Whether a figure of that name is a lower bound for one of these reasons."""
+    return any(affects(why, figure) for why in because)
+
+
+def in_order(found: Collection[str]) -> tuple[Reason, ...]:
+    """These reasons, each once, in the order in which they are told."""
+    return tuple(one for one in Reason if one in found)
+
+
+def sense_of(change: float | None, figure: str, now: Collection[Reason], before: Collection[Reason]) -> Sense:
+    """What a change of that figure says, with the reasons why listeners could not be told apart now and before."""
+    if change is None:
+        return Sense.PLAIN
+    if figure in PER_HEAD:
+        if BY_SOURCE.intersection((*now, *before)):
+            return Sense.COUNTED
+        now, before = before, now  # they are at most what is counted
+        is_more, was_more = bool(now), bool(before)
+    else:
+        is_more, was_more = any_of(now, figure), any_of(before, figure)
+    if is_more and was_more:
+        return Sense.COUNTED
+    return Sense.AT_LEAST if is_more else Sense.AT_MOST if was_more else Sense.PLAIN
+
+
+# Many lines at once ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Times:
+    """When listeners could not be told apart: by reason the starts of its stretches in order, and with each the
+    latest end of all that began by then.
+    """
+
+    stretches: Mapping[Reason, tuple[Ints, Ints]]
+
+    @classmethod
+    def of(cls, found: Iterable[tuple[str, int, int]]) -> Times:
+        """From reasons with the bounds of a stretch in milliseconds, in any order."""
+        told = sorted(found, key=lambda one: one[1])
+        by_reason = {}
+        for why in in_order({why for why, _, _ in told}):
+            mine = np.array([bounds for one, *bounds in told if one == why], dtype=np.int64)
+            by_reason[why] = (mine[:, 0], np.maximum.accumulate(mine[:, 1]))
+        return cls(stretches=by_reason)
+
+    def during(self, starts: npt.ArrayLike, ends: npt.ArrayLike) -> tuple[Reason, ...]:
+        """Why not in any of these stretches, in milliseconds; of an empty one nothing."""
+        return tuple(why for why, meets in self._meets(starts, ends).items() if meets.any())
+
+    def each(self, starts: npt.ArrayLike, ends: npt.ArrayLike) -> list[tuple[Reason, ...]]:
+        """Why not in each of these stretches."""
+        found = {why: meets.tolist() for why, meets in self._meets(starts, ends).items()}
+        count = len(np.asarray(starts))
+        return [tuple(why for why, meets in found.items() if meets[place]) for place in range(count)]
+
+    def _meets(self, starts: npt.ArrayLike, ends: npt.ArrayLike) -> dict[Reason, npt.NDArray[np.bool_]]:
+        first, last = np.asarray(starts, dtype=np.int64), np.asarray(ends, dtype=np.int64)
+        found = {}
+        for why, (begun, reached) in self.stretches.items():
+            before = np.searchsorted(begun, last, side="left")  # of them, those that began before its end
+            found[why] = (before > 0) & (reached[np.maximum(before - 1, 0)] > first) & (first < last)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Blurred:
+    """Every stretch of some time in which listeners of a stream could not be told apart. They are few, and read once.
+
+    ``found``: station, stream, reason, and the bounds in milliseconds.
+    """
+
+    found: Sequence[tuple[int, int, str, int, int]] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.found)
+
+    @cached_property
+    def of_stations(self) -> Mapping[int, Times]:
+        """By station, of all of its streams, those that are blurred at all."""
+        return {key: Times.of(one[2:] for one in self.found if one[0] == key) for key in {one[0] for one in self.found}}
+
+    @cached_property
+    def of_streams(self) -> Mapping[int, Times]:
+        """By stream, likewise."""
+        return {key: Times.of(one[2:] for one in self.found if one[1] == key) for key in {one[1] for one in self.found}}
+
+    def each(self, stations: Sequence[int], starts: npt.ArrayLike, ends: npt.ArrayLike) -> list[tuple[Reason, ...]]:
+        """Why not in each of these stretches, of all streams of the station beside it."""
+        told = {key: times.each(starts, ends) for key, times in self.of_stations.items()}
+        return [told[key][place] if key in told else () for place, key in enumerate(stations)]
+
+
+NEVER = Times(stretches={})
+
+
+def read(started_ms: int, ended_ms: int, *, station_id: int | None = None) -> Blurred:
+    """What is found of that time, of every stream of the station, or of all stations; in one query."""
+    found = Blur.objects.filter(started__lt=from_ms(ended_ms), ended__gt=from_ms(started_ms))
+    if station_id is not None:
+        found = found.filter(stream__station_id=station_id)
+    columns = found.values_list("stream__station_id", "stream_id", "why", "started", "ended")
+    return Blurred(found=[(*key, to_ms(started), to_ms(ended)) for *key, started, ended in columns])
+
+
+# One scope ---------------------------------------------------------------------------------------
+
+
 def reasons(streams: Iterable[int], slots: Iterable[tuple[int, int]]) -> tuple[Reason, ...]:
     """Why listeners of these streams could not be told apart in some of these stretches, each once.
 
@@ -75,26 +222,30 @@ def reasons(streams: Iterable[int], slots: Iterable[tuple[int, int]]) -> tuple[R
     stretches = [(start_ms, end_ms) for start_ms, end_ms in slots if start_ms < end_ms]
     if not stretches:
         return ()
-    touching = _touching(streams, stretches[0][0], stretches[-1][1])
-    found = {
-        why
-        for why, started, ended in touching.values_list("why", "started", "ended")
-        if any(start_ms < to_ms(ended) and to_ms(started) < end_ms for start_ms, end_ms in stretches)
-    }
-    return _in_order(found)
+    starts, ends = zip(*stretches, strict=True)
+    return _touching(streams, starts[0], ends[-1]).during(starts, ends)
 
 
-def of_airings(streams: Iterable[int], airings: QuerySet[Airing], started_ms: int, ended_ms: int) -> tuple[Reason, ...]:
-    """Why listeners of these streams could not be told apart during some of the airings of that time, each once."""
-    then = airings.filter(started__gte=from_ms(started_ms), started__lt=from_ms(ended_ms))
-    meets = then.filter(started__lt=OuterRef("ended"), ended__gt=OuterRef("started"))
-    touching = _touching(streams, started_ms, ended_ms + LONGEST_AIRING_MS).filter(Exists(meets))
-    return _in_order(set(touching.order_by().values_list("why", flat=True).distinct()))
+def of_airings(streams: Iterable[int], airings: QuerySet[Airing], starts: Ints, ends: Ints) -> tuple[Reason, ...]:
+    """Why listeners of these streams could not be told apart during some of the airings that began in these stretches.
+
+    The stretches are disjoint and in order; one query, and a second where there is anything to look for.
+    """
+    if not len(starts):
+        return ()
+    times = _touching(streams, int(starts[0]), int(ends[-1]) + LONGEST_AIRING_MS)
+    if not times.stretches:
+        return ()
+    then = airings.filter(started__gte=from_ms(int(starts[0])), started__lt=from_ms(int(ends[-1])))
+    bounds = [(to_ms(started), to_ms(ended)) for started, ended in then.values_list("started", "ended")]
+    began, over = np.array(bounds, dtype=np.int64).reshape(-1, 2).T
+    place = np.searchsorted(starts, began, side="right") - 1
+    is_inside = began < ends[place]
+    return times.during(began[is_inside], over[is_inside])
 
 
-def _touching(streams: Iterable[int], started_ms: int, ended_ms: int) -> QuerySet[Blur]:
-    return Blur.objects.filter(stream_id__in=[*streams], started__lt=from_ms(ended_ms), ended__gt=from_ms(started_ms))
-
-
-def _in_order(found: set[str]) -> tuple[Reason, ...]:
-    return tuple(one for one in Reason if one in found)
+def _touching(streams: Iterable[int], started_ms: int, ended_ms: int) -> Times:
+    found = Blur.objects.filter(
+        stream_id__in=[*streams], started__lt=from_ms(ended_ms), ended__gt=from_ms(started_ms)
+    ).values_list("why", "started", "ended")
+    return Times.of((why, to_ms(started), to_ms(ended)) for why, started, ended in found)

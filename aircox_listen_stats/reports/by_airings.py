@@ -20,6 +20,7 @@ from ..kernel.types import Layer, RuleSet
 from ..models import Airing, Audience, Stream
 from . import keys, rows
 from .amounts import UNKNOWN, Amounts, Count, Performances, StandsOn
+from .blurs import NEVER, Times
 from .by_quarters import again
 from .figures import KNOWN_COVERAGE
 from .heard import heard_on_air, sessions_known_from_ms
@@ -75,12 +76,21 @@ def amounts(
     return _with_sessions(made, listening, *found.stretches())
 
 
-def by_program(station_id: int, span: Span, rules: RuleSet, *, until_ms: int) -> dict[int, Amounts]:
-    """The sums of each program's diffusions that started in the span, by its number."""
+def by_program(
+    station_id: int, span: Span, rules: RuleSet, *, until_ms: int, blurred: Times = NEVER
+) -> dict[int, Amounts]:
+    """The sums of each program's diffusions that started in the span, by its number.
+
+    ``blurred``: when listeners of the station could not be told apart.
+    """
     mine = Airings(station_id=station_id, layer=Layer.DIFFUSION)
     found = _Stored.read(mine, span, rules, until_ms)
     numbers = found["program_id"]
-    return {one: found.only(numbers == one).sums() for one in np.unique(numbers[numbers >= 0]).tolist()}
+    mine_of = {one: found.only(numbers == one) for one in np.unique(numbers[numbers >= 0]).tolist()}
+    return {
+        one: replace(stored.sums(), at_least_because=blurred.during(*stored.stretches()))
+        for one, stored in mine_of.items()
+    }
 
 
 def performances(airings: Airings, span: Span, *, until_ms: int) -> Performances | None:

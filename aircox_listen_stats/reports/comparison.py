@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..fields import from_ms, to_ms
 from ..kernel.types import RuleSet
+from .blurs import Sense, sense_of
 from .figures import KNOWN_COVERAGE, change
 from .periods import PeriodFigure, PeriodReport, Scope, Unit, period_figures
 from .spans import Span
@@ -21,6 +22,8 @@ class Change:
     name: str
     on_before: float | None
     on_year_before: float | None
+    on_before_is: Sense = Sense.PLAIN
+    on_year_before_is: Sense = Sense.PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +79,23 @@ def comparable_change(
 
 def _changes(report: PeriodReport, before: PeriodReport, year_before: PeriodReport | None) -> tuple[Change, ...]:
     return tuple(
-        Change(
-            name=one.name,
-            on_before=_change(one, before[one.name]),
-            on_year_before=year_before and _change(one, year_before[one.name]),
-        )
+        _of_figure(one, report, before, year_before)
         for one in report.figures
         if one.unit not in (Unit.INSTANT, Unit.SHARE)
+    )
+
+
+def _of_figure(
+    one: PeriodFigure, report: PeriodReport, before: PeriodReport, year_before: PeriodReport | None
+) -> Change:
+    now, on_before = report.at_least_because, _change(one, before[one.name])
+    on_year = year_before and _change(one, year_before[one.name])
+    return Change(
+        name=one.name,
+        on_before=on_before,
+        on_year_before=on_year,
+        on_before_is=sense_of(on_before, one.name, now, before.at_least_because),
+        on_year_before_is=sense_of(on_year, one.name, now, year_before.at_least_because if year_before else ()),
     )
 
 

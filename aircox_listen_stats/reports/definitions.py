@@ -266,10 +266,10 @@ BASES: Mapping[str, Promise] = {
 """On what evidence a bound stands, by :class:`~aircox_listen_stats.kernel.types.Basis`."""
 
 BLURS: Mapping[str, Promise] = {
-    "address": _("one address carried most of a stream, a proxy’s or a relay’s perhaps"),
-    "proxy": _("of some only the address of the station’s own proxy is known"),
-    "source": _("the source of a stream takes several listeners of one address and app for one"),
-    "shared": _("an imported file has addresses that several share"),
+    "address": _("most listened through one address, perhaps that of a proxy or of a relay"),
+    "proxy": _("of some, only the address of the station’s own proxy is known"),
+    "source": _("the streaming server takes several people with one address and the same app for one"),
+    "shared": _("an imported file puts several people with one address together"),
 }
 """Why listeners of a stream could not be told apart, by :class:`~aircox_listen_stats.models.Blur.Why`."""
 

@@ -14,14 +14,14 @@ from ..conf import Settings
 from ..fields import from_ms, to_ms
 from ..kernel.types import Layer, RuleSet
 from ..models import Airing, Audience
-from . import adjacent, episode, observed, on_demand
+from . import adjacent, blurs, episode, observed, on_demand
 from .adjacent import Adjacent
 from .baseline import Baseline, slot_baseline
-from .blurs import Reason, reasons
+from .blurs import NEVER, Reason, Times
 from .episode import EpisodeTotals
 from .figures import COUNTS, MINUTE, MS_PER_MINUTE, Figures, is_hidden
 from .flow import MinuteFlow, minute_flow
-from .lines import DiffusionLine, read_line
+from .lines import DiffusionLine, read_line, with_reasons
 from .observed import Gap
 from .on_demand import RecordingLine
 from .tune_out import TuneOut, tune_outs
@@ -45,6 +45,11 @@ class UnderLine:
     length_minutes: float
     program_id: int | None
     figures: Figures | None
+
+    @property
+    def at_least_because(self) -> tuple[Reason, ...]:
+        """Why listeners could not be told apart in some of it."""
+        return self.figures.at_least_because if self.figures else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +190,9 @@ def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, no
     curve = _without_gaps(curve, gaps, airing.started)
     flow = line.figures and minute_flow(streams, started_ms, ended_ms, rules, met=line.figures.sessions or 0)
     under = _under(airing, rules.name)
+    times = _blurred(airing, under)
+    because = times.during([started_ms], [ended_ms])
+    line, under = with_reasons(line, because), _with_reasons(under, times)
     tracks = tuple(one for one in under if one.layer == Layer.TRACK)
     return DiffusionAudience(
         line=line,
@@ -211,7 +219,7 @@ def diffusion_audience(airing: Airing, rules: RuleSet, settings: Settings, *, no
         after=adjacent.after(airing, now=now),
         earlier=_neighbour(_others(airing).filter(started__lt=airing.started).order_by("-started", "-id")),
         later=_neighbour(_others(airing).filter(started__gt=airing.started, started__lt=now).order_by("started", "id")),
-        at_least_because=reasons((one.id for one in streams), [(started_ms, ended_ms)]),
+        at_least_because=because,
     )
 
 
@@ -272,6 +280,18 @@ def _under_line(
         program_id=program_id,
         figures=Figures.of(figures, started_ms, ended_ms),
     )
+
+
+def _blurred(airing: Airing, under: Sequence[UnderLine]) -> Times:
+    """When the station's listeners could not be told apart while the diffusion, and what was under it, was on air."""
+    first = min([airing.started, *(one.started for one in under)])
+    last = max([airing.ended, *(one.ended for one in under)])
+    return blurs.read(to_ms(first), to_ms(last), station_id=airing.station_id).of_stations.get(airing.station_id, NEVER)
+
+
+def _with_reasons(under: Sequence[UnderLine], times: Times) -> list[UnderLine]:
+    because = times.each([to_ms(one.started) for one in under], [to_ms(one.ended) for one in under])
+    return [with_reasons(one, why) for one, why in zip(under, because, strict=True)]
 
 
 def _revision(note: Mapping[str, Any]) -> Revision:

@@ -18,10 +18,11 @@ from ..kernel.distinct import Part, Range, distinct
 from ..kernel.types import Layer, RuleSet
 from ..models import Airing, Recording, RecordingPlay, Stream
 from . import rows
+from .blurs import Reason, in_order
 from .figures import MS_PER_HOUR, falls_short, hours, is_hidden, share
 from .flow import MOST_SESSIONS
 from .heard import heard
-from .lines import DiffusionLine, line_of, select
+from .lines import DiffusionLine, line_of, marked, select
 
 SHOWN = 12
 """Episodes on the page of a program: a season of a weekly one. The table to take along has all."""
@@ -44,7 +45,8 @@ class EpisodeTotals:
     listeners lie from ``listeners_at_least`` to ``listeners_at_most``: who
     comes back in another period of the secret is not recognised. None:
     unknown, or hidden. Where a part was not observed or has no figures yet, all
-    are lower bounds.
+    are lower bounds. ``at_least_because``: why listeners could not be told apart
+    in some of its diffusions; how many they are at most is then unknown.
     """
 
     episode_id: int
@@ -59,6 +61,7 @@ class EpisodeTotals:
     listeners_at_most: int | None
     coverage: float | None
     settled: bool
+    at_least_because: tuple[Reason, ...] = ()
 
     @property
     def is_exact(self) -> bool:
@@ -139,7 +142,7 @@ def _episodes(
     *,
     most: int | None = None,
 ) -> Iterator[EpisodeTotals]:
-    """The first ``most`` episodes of ``ids`` that were heard more than once, in order; one query, or three and more."""
+    """The first ``most`` episodes of ``ids`` that were heard more than once, in order; one query, or four and more."""
     several = _heard_more_than_once(program_id, ids, now)
     chosen = [key for key in ids if key in several][:most]
     if not chosen:
@@ -177,9 +180,9 @@ def _aired(
     where = (
         f"a.program_id = %s AND a.layer = %s AND a.started < %s AND a.episode_id IN ({marks}) ORDER BY a.started, a.id"
     )
+    lines = [line_of(row) for row in select(rule_set, where, [program_id, Layer.DIFFUSION.value, to_ms(now), *ids])]
     found: dict[int | None, list[DiffusionLine]] = defaultdict(list)
-    for row in select(rule_set, where, [program_id, Layer.DIFFUSION.value, to_ms(now), *ids]):
-        line = line_of(row)
+    for line in marked(lines):
         found[line.episode_id].append(line)
     return found
 
@@ -205,6 +208,7 @@ def _totals(
     on_air_ms = [round(line.figures.listening_hours * MS_PER_HOUR) for line in known]  # type: ignore[union-attr, operator]
     played_ms = sum(play.played_ms for play in plays)
     heard_by = _listeners(known, plays, rules, period_of) if known or plays else None
+    because = in_order({why for line in lines for why in line.at_least_because})
     computed = [(line.figures, line.length_minutes) for line in lines if line.figures is not None]
     return EpisodeTotals(
         episode_id=episode_id,
@@ -216,9 +220,10 @@ def _totals(
         on_demand_hours=hours(played_ms),
         listening_hours=hours(sum(on_air_ms) + played_ms) if known or plays else None,
         listeners_at_least=heard_by and heard_by.lower,
-        listeners_at_most=heard_by and heard_by.upper,
+        listeners_at_most=None if because else heard_by and heard_by.upper,
         coverage=share(sum(one.coverage * length for one, length in computed), sum(length for _, length in computed)),
         settled=all(line.figures is not None and line.figures.settled for line in lines),
+        at_least_because=because,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from ..fields import from_ms
+from .blurs import Reason
 
 MS_PER_HOUR = 3_600_000
 MS_PER_MINUTE = 60_000
@@ -43,7 +44,8 @@ class Figures:
     bound: who was there before and after a gap is known to have stayed, who
     came and went in it is not. Where nothing was observed, the listening hours
     and every count are None too; else a count is None only where a smallest cell
-    hides it. ``inherited + joined == left + kept`` is the audience met.
+    hides it. ``inherited + joined == left + kept`` is the audience met. ``at_least_because``:
+    why listeners could not be told apart in some of it, where its reader has looked.
     """
 
     listening_hours: float | None
@@ -63,6 +65,7 @@ class Figures:
     settled: bool
     version: int
     computed: dt.datetime
+    at_least_because: tuple[Reason, ...] = ()
 
     COLUMNS = (
         "listening_ms",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from ..fields import from_ms
+from ..fields import from_ms, to_ms
 from ..models import Airing, Audience
-from . import rows
+from . import blurs, rows
+from .blurs import Blurred, Reason
 from .figures import MS_PER_MINUTE, Figures
+
+_Line = TypeVar("_Line")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +21,7 @@ class DiffusionLine:
     """One diffusion. ``figures`` is None where they are not computed yet."""
 
     airing_id: int
+    station_id: int
     program_id: int | None
     program_title: str
     diffusion_id: int | None
@@ -33,6 +37,11 @@ class DiffusionLine:
     is_rerun: bool
     figures: Figures | None
 
+    @property
+    def at_least_because(self) -> tuple[Reason, ...]:
+        """Why listeners could not be told apart in some of it."""
+        return self.figures.at_least_because if self.figures else ()
+
 
 def read_line(airing_id: int, rule_set: str) -> DiffusionLine:
     """The line of one diffusion, which must exist."""
@@ -42,6 +51,7 @@ def read_line(airing_id: int, rule_set: str) -> DiffusionLine:
 
 LINE_COLUMNS = (
     "id",
+    "station_id",
     "program_id",
     "program_title",
     "diffusion_id",
@@ -74,11 +84,12 @@ def select(rule_set: str, rest: str, values: Sequence[object]) -> list[tuple[Any
 def line_of(row: Sequence[Any]) -> DiffusionLine:
     """The line that a row of :func:`select` tells."""
     (
-        airing_id, program_id, program_title, diffusion_id, title, started_ms, ended_ms,
+        airing_id, station_id, program_id, program_title, diffusion_id, title, started_ms, ended_ms,
         start_basis, end_basis, is_live, is_running, initial_id, episode_id, *figures,
     ) = row  # fmt: skip
     return DiffusionLine(
         airing_id=airing_id,
+        station_id=station_id,
         program_id=program_id,
         program_title=program_title,
         diffusion_id=diffusion_id,
@@ -94,3 +105,34 @@ def line_of(row: Sequence[Any]) -> DiffusionLine:
         is_rerun=initial_id is not None,
         figures=Figures.of(figures, started_ms, ended_ms),
     )
+
+
+def marked(lines: Sequence[DiffusionLine], blurred: Blurred | None = None) -> list[DiffusionLine]:
+    """The same lines, with the reasons why listeners could not be told apart in some of them.
+
+    ``blurred`` must reach as far as the lines do; without it, it is read: one query.
+    """
+    if blurred is None:
+        blurred = blurs.read(*_reach(lines)) if lines else Blurred()
+    if not blurred:
+        return list(lines)
+    starts, ends = [to_ms(line.started) for line in lines], [_told_until(line) for line in lines]
+    because = blurred.each([line.station_id for line in lines], starts, ends)
+    return [with_reasons(line, why) for line, why in zip(lines, because, strict=True)]
+
+
+def with_reasons(line: _Line, because: tuple[Reason, ...]) -> _Line:
+    """A line whose figures say why listeners could not be told apart."""
+    figures: Figures | None = line.figures  # type: ignore[attr-defined]
+    if figures is None or not because:
+        return line
+    return replace(line, figures=replace(figures, at_least_because=because))  # type: ignore[type-var]
+
+
+def _reach(lines: Sequence[DiffusionLine]) -> tuple[int, int]:
+    return min(to_ms(line.started) for line in lines), max(to_ms(line.ended) for line in lines)
+
+
+def _told_until(line: DiffusionLine) -> int:
+    """Of what is on air, the figures tell as far as they were computed."""
+    return to_ms(min(line.ended, line.figures.computed) if line.figures else line.ended)

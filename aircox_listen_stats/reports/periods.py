@@ -75,7 +75,8 @@ class PeriodFigure:
 
     ``value`` is None where it is not known; then ``lower`` and ``upper`` may still bound it. They
     are None where the value is exact as far as it was observed, see ``coverage``; with ``confidence`` they hold
-    so often, else surely. ``at_least_because``: why those that it counts could not be told apart.
+    so often, else surely. ``at_least_because``: why those that it counts could not be told apart; there is no upper
+    bound then, and of averages by listener or session no lower one: these are at most ``upper``.
     """
 
     name: str
@@ -232,18 +233,26 @@ def period_figures(
 
 def _blurred(scope: Scope, streams: Sequence[Stream], span: Span, until_ms: int) -> tuple[Reason, ...]:
     """Why listeners could not be told apart; of a program or of less, while it was on air."""
+    starts, ends = span.slots(until_ms)
     if scope.kind in (ScopeKind.STATION, ScopeKind.STREAM):
-        starts, ends = span.slots(until_ms)
         numbers = [one.pk for one in _whole(scope, streams).streams]
         return blurs.reasons(numbers, zip(starts.tolist(), ends.tolist(), strict=True))
     layer, column = _LAYERS[scope.kind]
     airings = Airing.objects.on_layer(layer).filter(**{"station_id": scope.station_id, column: scope.id})
-    return blurs.of_airings([one.pk for one in streams], airings, span.started_ms, until_ms)
+    return blurs.of_airings([one.pk for one in streams], airings, starts, ends)
 
 
 def _bounded(one: PeriodFigure, blurred: Sequence[Reason]) -> PeriodFigure:
+    """The figure without bounds that nobody knows where listeners could not be told apart."""
     because = tuple(why for why in blurred if blurs.affects(why, one.name))
-    return replace(one, at_least_because=because) if because else one
+    if because:
+        return replace(one, at_least_because=because, upper=None)
+    if one.name not in blurs.PER_HEAD or not blurred:
+        return one
+    if not blurs.BY_SOURCE.isdisjoint(blurred):
+        return replace(one, lower=None, upper=None)
+    assert not isinstance(one.value, dt.datetime)
+    return replace(one, lower=None, upper=one.value if one.upper is None else one.upper)
 
 
 def airings_of(scope: Scope) -> Airings:

@@ -14,10 +14,11 @@ from ..fields import to_ms
 from ..kernel.types import Layer
 from ..models import Airing, Audience
 from . import episode
+from .blurs import Blurred, Reason, Sense, sense_of
 from .episode import EpisodeTotals
 from .figures import average, change, falls_short, hours, share
-from .lines import DiffusionLine, line_of, select
-from .programs import period_sums, with_figures
+from .lines import DiffusionLine, line_of, marked, select
+from .programs import because, period_sums, read_blurred, with_figures
 from .query import Period, ReportQuery
 
 PAGE_DIFFUSIONS = 52
@@ -29,7 +30,10 @@ READ_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramTotals:
-    """The period in one line. Distinct listeners are missing on purpose: they cannot be added up."""
+    """The period in one line. Distinct listeners are missing on purpose: they cannot be added up.
+
+    ``at_least_because``: why listeners could not be told apart in some of its diffusions; ``before_…``: those before.
+    """
 
     diffusions: int
     computed: int
@@ -40,6 +44,9 @@ class ProgramTotals:
     change: float | None
     peak: int | None
     coverage: float | None
+    at_least_because: tuple[Reason, ...] = ()
+    before_at_least_because: tuple[Reason, ...] = ()
+    change_is: Sense = Sense.PLAIN
 
     @property
     def is_lower_bound(self) -> bool:
@@ -67,11 +74,14 @@ class ProgramAudience:
 
 
 def program_audience(program_id: int, query: ReportQuery, *, now: dt.datetime, page: int = 1) -> ProgramAudience:
-    """The program in the period, in two queries and those of its episodes; a page past the last one is the last one."""
-    totals = _totals(program_id, query, now)
+    """The program in the period, in three queries (a fourth where listeners could not be told apart) and those of its
+    episodes; a page past the last one is the last one.
+    """
+    blurred = read_blurred(query, now)
+    totals = _totals(program_id, query, now, blurred)
     pages = max(1, -(-totals.diffusions // PAGE_DIFFUSIONS))
     page = min(max(page, 1), pages)
-    lines = tuple(read_lines(program_id, query, now=now, first=(page - 1) * PAGE_DIFFUSIONS))
+    lines = tuple(marked(read_lines(program_id, query, now=now, first=(page - 1) * PAGE_DIFFUSIONS), blurred))
     title = lines[0].program_title if lines else _newest_title(program_id)
     return ProgramAudience(
         program_id=program_id,
@@ -93,7 +103,7 @@ def each_diffusion(program_id: int, query: ReportQuery, *, now: dt.datetime) -> 
     while True:
         older = " AND (a.started < %s OR (a.started = %s AND a.id < %s))" if after else ""
         rest = f"{where}{older} {NEWEST_FIRST} LIMIT %s"
-        lines = [line_of(row) for row in select(query.rules.name, rest, [*values, *after, READ_AT_ONCE])]
+        lines = marked([line_of(row) for row in select(query.rules.name, rest, [*values, *after, READ_AT_ONCE])])
         yield from lines
         if len(lines) < READ_AT_ONCE:
             return
@@ -138,7 +148,7 @@ def _within(program_id: int, query: ReportQuery, now: dt.datetime) -> tuple[str,
     return where, [Layer.DIFFUSION.value, program_id, query.period.started_ms, ended_ms]
 
 
-def _totals(program_id: int, query: ReportQuery, now: dt.datetime) -> ProgramTotals:
+def _totals(program_id: int, query: ReportQuery, now: dt.datetime, blurred: Blurred) -> ProgramTotals:
     airings = Airing.objects.on_layer(Layer.DIFFUSION).filter(
         program_id=program_id,
         started__gte=query.period.before().started_ms,
@@ -153,6 +163,8 @@ def _totals(program_id: int, query: ReportQuery, now: dt.datetime) -> ProgramTot
     )
     mean = average(row["known_listening"], row["known_length"])
     before = average(row["known_listening_before"], row["known_length_before"])
+    why = because(airings, blurred, query.period.started_ms)
+    changed, reasons, reasons_before = change(mean, before), *(why[program_id, at] for at in (True, False))
     return ProgramTotals(
         diffusions=row["diffusions"],
         computed=row["computed"],
@@ -160,9 +172,12 @@ def _totals(program_id: int, query: ReportQuery, now: dt.datetime) -> ProgramTot
         listening_hours=hours(row["listening"]),
         average=mean,
         average_before=before,
-        change=change(mean, before),
+        change=changed,
         peak=row["peak"],
         coverage=share(row["observed"], row["length"]),
+        at_least_because=reasons,
+        before_at_least_because=reasons_before,
+        change_is=sense_of(changed, "average", reasons, reasons_before),
     )
 
 

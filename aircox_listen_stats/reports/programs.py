@@ -26,11 +26,16 @@ from ..fields import to_ms
 from ..kernel.types import Layer
 from ..models import Airing, Audience
 from ..querysets import AiringQuerySet
+from . import blurs
+from .blurs import Blurred, Reason, Sense, sense_of
 from .figures import KNOWN_COVERAGE, average, change, falls_short, hours, share
 from .query import Period, ReportQuery
 
 SPARK_DIFFUSIONS = 12
 """Diffusions in a program's small picture: a quarter of a weekly one."""
+
+Because = Mapping[tuple[int, bool], tuple[Reason, ...]]
+"""By program, and whether it is of the period or of the one before it; nothing where there is no reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +48,10 @@ class Spark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramLine:
-    """One program over the period. Averages are weighted by time; ``change`` 0.1 is ten per cent more than before."""
+    """One program over the period. Averages are weighted by time; ``change`` 0.1 is ten per cent more than before.
+
+    ``at_least_because``: why listeners could not be told apart in some of its diffusions; ``before_…``: those before.
+    """
 
     program_id: int
     title: str
@@ -57,6 +65,9 @@ class ProgramLine:
     peak: int | None
     coverage: float | None
     latest: tuple[Spark, ...]
+    at_least_because: tuple[Reason, ...] = ()
+    before_at_least_because: tuple[Reason, ...] = ()
+    change_is: Sense = Sense.PLAIN
 
     @property
     def is_lower_bound(self) -> bool:
@@ -82,7 +93,7 @@ def program_list(
     titles: Mapping[int, str] | None = None,
     only: Collection[int] | None = None,
 ) -> ProgramList:
-    """The programs of the period, in two queries.
+    """The programs of the period, in three queries, and a fourth where listeners could not be told apart.
 
     ``titles`` names the station's programs as they stand today, so that those without
     a diffusion are listed too; ``only`` keeps the given ids (None: all).
@@ -92,7 +103,8 @@ def program_list(
     airings = _diffusions(query, before.started_ms, min(query.period.ended_ms, to_ms(now)), only)
     latest = _latest(airings.filter(started__gte=query.period.started_ms))
     totals = list(_totals(airings, query.period.started_ms))
-    lines = [_line(row, latest[row["program_id"]], titles) for row in totals if row["diffusions"]]
+    why = because(airings, read_blurred(query, now), query.period.started_ms)
+    lines = [_line(row, latest[row["program_id"]], titles, why) for row in totals if row["diffusions"]]
     lines.sort(key=lambda line: (-(line.average or 0), line.title.casefold(), line.program_id))
     listed = {line.program_id for line in lines}
     silent = [_silent(key, title) for key, title in titles.items() if key not in listed]
@@ -144,6 +156,27 @@ def period_sums(within: Q) -> dict[str, Any]:
     }
 
 
+def read_blurred(query: ReportQuery, now: dt.datetime) -> Blurred:
+    """When listeners could not be told apart in the period and the one before it."""
+    ended_ms = min(query.period.ended_ms, to_ms(now)) + blurs.LONGEST_AIRING_MS
+    return blurs.read(query.period.before().started_ms, ended_ms, station_id=query.station_id)
+
+
+def because(airings: AiringQuerySet, blurred: Blurred, started_ms: int) -> Because:
+    """Why listeners could not be told apart in the airings of each program that began from that instant on, or before
+    it; in one query, or in none.
+    """
+    found: dict[tuple[int, bool], set[Reason]] = defaultdict(set)
+    if blurred:
+        # PostgreSQL and SQLite give these rows in the time of the sums above: some thousand a year.
+        told = list(airings.order_by().values_list("program_id", "station_id", "started", "ended"))
+        starts, ends = ([to_ms(at) for at in column] for column in ([one[2] for one in told], [one[3] for one in told]))
+        each = blurred.each([station_id for _, station_id, _, _ in told], starts, ends)
+        for (program_id, *_), began_ms, reasons in zip(told, starts, each, strict=True):
+            found[program_id, began_ms >= started_ms].update(reasons)
+    return defaultdict(tuple, {key: blurs.in_order(reasons) for key, reasons in found.items()})
+
+
 def _diffusions(query: ReportQuery, started_ms: int, ended_ms: int, only: Collection[int] | None) -> AiringQuerySet:
     airings = Airing.objects.on_layer(Layer.DIFFUSION).filter(
         program_id__isnull=False, started__gte=started_ms, started__lt=ended_ms
@@ -185,9 +218,10 @@ def _latest(airings: AiringQuerySet) -> dict[int, list[tuple[str, Spark]]]:
     return latest
 
 
-def _line(row: dict[str, Any], latest: list[tuple[str, Spark]], titles: Mapping[int, str]) -> ProgramLine:
+def _line(row: dict[str, Any], latest: list[tuple[str, Spark]], titles: Mapping[int, str], why: Because) -> ProgramLine:
     mean = average(row["known_listening"], row["known_length"])
     before = average(row["known_listening_before"], row["known_length_before"])
+    changed, reasons, reasons_before = change(mean, before), *(why[row["program_id"], at] for at in (True, False))
     return ProgramLine(
         program_id=row["program_id"],
         title=latest[-1][0] or titles.get(row["program_id"], ""),
@@ -197,10 +231,13 @@ def _line(row: dict[str, Any], latest: list[tuple[str, Spark]], titles: Mapping[
         listening_hours=hours(row["listening"]),
         average=mean,
         average_before=before,
-        change=change(mean, before),
+        change=changed,
         peak=row["peak"],
         coverage=share(row["observed"], row["length"]),
         latest=tuple(spark for _, spark in latest),
+        at_least_because=reasons,
+        before_at_least_because=reasons_before,
+        change_is=sense_of(changed, "average", reasons, reasons_before),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from .blurs import Reason, Sense, in_order
 from .comparison import Change, Comparison
 from .definitions import PERIOD_DEFINITIONS, Definition
 from .periods import PeriodFigure
@@ -22,6 +23,8 @@ class FigureRow:
     year_before: PeriodFigure | None
     change: float | None
     change_on_year: float | None
+    change_is: Sense = Sense.PLAIN
+    change_on_year_is: Sense = Sense.PLAIN
     of: PeriodFigure | None = None  # the share of the listening of which it is known
 
     @property
@@ -29,6 +32,12 @@ class FigureRow:
         """Whether any of the periods knows it, or bounds of it."""
         told = [one for one in (self.now, self.before, self.year_before) if one is not None]
         return any(edge is not None for one in told for edge in (one.value, one.lower, one.upper))
+
+    @property
+    def at_least_because(self) -> tuple[Reason, ...]:
+        """Why listeners that it counts could not be told apart in some of the periods."""
+        told = [one.at_least_because for one in (self.now, self.before, self.year_before) if one]
+        return in_order({why for because in told for why in because})
 
     @property
     def definition(self) -> Definition:
@@ -56,5 +65,7 @@ def _rows(comparison: Comparison) -> Iterator[FigureRow]:
             year_before=comparison.year_before and comparison.year_before[now.name],
             change=change.on_before,
             change_on_year=change.on_year_before,
+            change_is=change.on_before_is,
+            change_on_year_is=change.on_year_before_is,
             of=comparison.report[SHARES[now.name]] if now.name in SHARES else None,
         )

@@ -17,6 +17,10 @@ TERMS_HEADER = ("period", "daypart", "rule_set", "time_zone", "hidden_below")
 
 VALUE_HEADER = ("value", "lower", "upper", "stands_on", "coverage_share", "is_settled", "at_least_because")
 
+CHANGE_HEADER = ("change_on_before_share", "change_on_before_is")
+
+CHANGE_ON_YEAR_HEADER = ("change_on_year_before_share", "change_on_year_before_is")
+
 FIGURES_HEADER = (
     "scope",
     "scope_id",
@@ -25,9 +29,9 @@ FIGURES_HEADER = (
     *VALUE_HEADER,
     "confidence_share",
     *(f"before_{name}" for name in VALUE_HEADER),
-    "change_on_before_share",
+    *CHANGE_HEADER,
     *(f"year_before_{name}" for name in VALUE_HEADER),
-    "change_on_year_before_share",
+    *CHANGE_ON_YEAR_HEADER,
     "period_start",
     "period_end",
     "figures_until",
@@ -45,6 +49,7 @@ LINE_FIGURES_HEADER = (
     "started_sessions",
     "coverage_share",
     "is_settled",
+    "at_least_because",
 )
 
 STEPS_HEADER = ("start", "end", "start_utc", *LINE_FIGURES_HEADER, *TERMS_HEADER)
@@ -56,9 +61,9 @@ def _lines_header(kind: str) -> tuple[str, ...]:
         kind,
         *LINE_FIGURES_HEADER,
         *(f"before_{name}" for name in LINE_FIGURES_HEADER),
-        "change_on_before_share",
+        *CHANGE_HEADER,
         *(f"year_before_{name}" for name in LINE_FIGURES_HEADER),
-        "change_on_year_before_share",
+        *CHANGE_ON_YEAR_HEADER,
         *TERMS_HEADER,
     )
 
@@ -70,13 +75,14 @@ SHARES_HEADER = (
     "active_sessions",
     "share_of_listening",
     "before_share_of_listening",
-    "change_on_before_share",
+    *CHANGE_HEADER,
     "year_before_share_of_listening",
-    "change_on_year_before_share",
+    *CHANGE_ON_YEAR_HEADER,
     "coverage_share",
     "is_settled",
     "is_partial",
     "stands_on",
+    "at_least_because",
     *TERMS_HEADER,
 )
 
@@ -132,8 +138,10 @@ def _figures(made: ScopeReport, minimum: int) -> Iterator[Row]:
             row.now.confidence,
             *_value(row.before, local),
             row.change,
+            row.change_is.value or None,
             *(_value(row.year_before, local) if row.year_before else (None,) * len(VALUE_HEADER)),
             row.change_on_year,
+            row.change_on_year_is.value or None,
             report.span.started,
             report.span.ended,
             report.until.astimezone(local),
@@ -190,12 +198,15 @@ def _shares(made: ScopeReport, minimum: int) -> Iterator[Row]:
                 line.share,
                 line.share_before,
                 line.change,
+                None if line.change is None else table.change_is.value or None,
                 line.share_year_before,
                 line.change_on_year,
+                None if line.change_on_year is None else table.change_on_year_is.value or None,
                 table.coverage,
                 table.settled,
                 table.is_partial,
                 table.stands_on.value,
+                " ".join(table.at_least_because) or None,
                 *_terms(made.report, minimum),
             )
 
@@ -225,8 +236,10 @@ def _lines(lines: Sequence[ReportLine], report: PeriodReport, minimum: int) -> I
             *_line_figures(line.now),
             *_line_figures(line.before),
             line.change,
+            line.change_is.value or None,
             *_line_figures(line.year_before),
             line.change_on_year,
+            line.change_on_year_is.value or None,
             *_terms(report, minimum),
         )
 
@@ -241,6 +254,7 @@ def _line_figures(figures: LineFigures | None) -> Row:
         figures.started_sessions,
         figures.coverage,
         figures.settled,
+        " ".join(figures.at_least_because) or None,
     )
 
 

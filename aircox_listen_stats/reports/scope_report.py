@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,8 +13,9 @@ from ..kernel import calendar
 from ..kernel.arrays import Ints
 from ..kernel.types import Layer, RuleSet
 from ..models import Airing, QuarterChange, QuarterHour, Stream
-from . import by_airings, quarters
+from . import blurs, by_airings, quarters
 from .amounts import Amounts
+from .blurs import NEVER, Blurred, Reason, Sense, sense_of
 from .comparison import Comparison, comparable_change, compared, until_of
 from .diffusion import RevisionCause
 from .figures import average, falls_short, hours, is_hidden, share
@@ -28,7 +29,10 @@ __all__ = ["Changed", "LineFigures", "ReportLine", "ScopeReport", "Step", "scope
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineFigures:
-    """What a line of a table has of one period. All None where nothing is known."""
+    """What a line of a table has of one period. All None where nothing is known.
+
+    ``at_least_because``: why listeners could not be told apart in some of it.
+    """
 
     listening_hours: float | None
     average: float | None
@@ -37,6 +41,7 @@ class LineFigures:
     coverage: float | None
     settled: bool
     diffusions: int | None = None
+    at_least_because: tuple[Reason, ...] = ()
 
     @property
     def is_lower_bound(self) -> bool:
@@ -54,6 +59,7 @@ class LineFigures:
             coverage=made.coverage if made.length_ms else None,
             settled=made.settled,
             diffusions=made.airings,
+            at_least_because=made.at_least_because,
         )
 
     def hiding_below(self, minimum: int) -> LineFigures:
@@ -73,6 +79,14 @@ class ReportLine:
     year_before: LineFigures | None
     change: float | None  # of the average audience
     change_on_year: float | None
+    change_is: Sense = Sense.PLAIN
+    change_on_year_is: Sense = Sense.PLAIN
+
+    @property
+    def at_least_because(self) -> tuple[Reason, ...]:
+        """Why listeners could not be told apart in some of its periods."""
+        told = [one.at_least_because for one in (self.now, self.before, self.year_before) if one]
+        return blurs.in_order({why for because in told for why in because})
 
     def hiding_below(self, minimum: int) -> ReportLine:
         """The same without counts from 1 to ``minimum - 1``."""
@@ -88,6 +102,11 @@ class Step:
     started: dt.datetime
     ended: dt.datetime
     figures: LineFigures | None
+
+    @property
+    def at_least_because(self) -> tuple[Reason, ...]:
+        """Why listeners could not be told apart in some of it."""
+        return self.figures.at_least_because if self.figures else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +158,7 @@ class ScopeReport:
         )
 
 
-_Of = Callable[[int, Span, RuleSet, int], dict[int, LineFigures]]
+_Of = Callable[[int, Span, RuleSet, int, Blurred], dict[int, LineFigures]]
 """Gives the lines of a station's span under some rules up to an instant, by number."""
 
 _OF_QUARTERS = (ScopeKind.STATION, ScopeKind.STREAM)
@@ -152,8 +171,10 @@ def scope_report(scope: Scope, span: Span, rules: RuleSet, *, now: dt.datetime) 
     spans = {name: (one.span, until_of(one.span, comparison.report)) for name, one in others.items() if one}
     spans["now"] = (span, comparison.report.until)
 
+    blurred = _blurred(scope, spans.values())
+
     def lines(titles: Mapping[int, str], of: _Of) -> tuple[ReportLine, ...]:
-        made = {name: of(scope.station_id, one, rules, to_ms(until)) for name, (one, until) in spans.items()}
+        made = {name: of(scope.station_id, one, rules, to_ms(until), blurred) for name, (one, until) in spans.items()}
         return tuple(_lines(titles, made))
 
     programs: tuple[ReportLine, ...] = ()
@@ -166,11 +187,31 @@ def scope_report(scope: Scope, span: Span, rules: RuleSet, *, now: dt.datetime) 
     return ScopeReport(
         comparison=comparison,
         is_by_hour=span.kind is Kind.DAY,
-        steps=tuple(_steps(scope, span, rules, comparison.report)) if scope.kind in _OF_QUARTERS else (),
+        steps=tuple(_steps(scope, span, rules, comparison.report, blurred)) if scope.kind in _OF_QUARTERS else (),
         programs=programs,
         streams=streams,
-        shares=share_tables(scope, span, rules, now=now),
+        shares=tuple(_with_reasons(one, comparison) for one in share_tables(scope, span, rules, now=now)),
         changes=tuple(_changes(scope, span, rules)) if scope.kind in _OF_QUARTERS else (),
+    )
+
+
+def _with_reasons(table: ShareTable, comparison: Comparison) -> ShareTable:
+    return replace(
+        table,
+        at_least_because=comparison.report.at_least_because,
+        before_at_least_because=comparison.before.at_least_because,
+        year_before_at_least_because=comparison.year_before.at_least_because if comparison.year_before else (),
+    )
+
+
+def _blurred(scope: Scope, spans: Collection[tuple[Span, dt.datetime]]) -> Blurred:
+    """When listeners of the station's streams could not be told apart, from the first of the spans to the last."""
+    if scope.kind not in _OF_QUARTERS:
+        return Blurred()  # there are no lines
+    return blurs.read(
+        min(span.started_ms for span, _ in spans),
+        max(to_ms(until) for _, until in spans) + blurs.LONGEST_AIRING_MS,
+        station_id=scope.station_id,
     )
 
 
@@ -198,7 +239,7 @@ def _changes(scope: Scope, span: Span, rules: RuleSet) -> Iterator[Changed]:
 # Steps -------------------------------------------------------------------------------------------
 
 
-def _steps(scope: Scope, span: Span, rules: RuleSet, report: PeriodReport) -> list[Step]:
+def _steps(scope: Scope, span: Span, rules: RuleSet, report: PeriodReport, blurred: Blurred) -> list[Step]:
     """Each day of the span, or each hour of a single one; a quarter-hour belongs to the one in which it begins."""
     slots = (
         calendar.hours(span.zone_info, span.started_ms, span.ended_ms)
@@ -208,6 +249,8 @@ def _steps(scope: Scope, span: Span, rules: RuleSet, report: PeriodReport) -> li
     starts, ends = np.maximum(slots.starts_ms, span.started_ms), np.minimum(slots.ends_ms, span.ended_ms)
     until_ms = to_ms(report.until)
     stream_id = QuarterHour.STATION if scope.kind is ScopeKind.STATION else scope.id
+    is_station = scope.kind is ScopeKind.STATION
+    times = (blurred.of_stations if is_station else blurred.of_streams).get(scope.id, NEVER)
     asked = (scope.station_id, stream_id, rules.name, span.started_ms, until_ms)
     stored = quarters.read(*asked, columns=quarters.LINE_COLUMNS)
     inside_starts, inside_ends = span.slots(until_ms)
@@ -236,6 +279,7 @@ def _steps(scope: Scope, span: Span, rules: RuleSet, report: PeriodReport) -> li
                 covered_ms=observed,
                 peak=most,
                 settled=end <= until_ms and not is_provisional,
+                at_least_because=times.during(np.maximum(inside_starts, start), np.minimum(inside_ends, end)),
             )
             if length
             else None,
@@ -261,12 +305,13 @@ def _overlaps(starts: Ints, ends: Ints, inside_starts: Ints, inside_ends: Ints) 
 # Lines -------------------------------------------------------------------------------------------
 
 
-def _by_program(station_id: int, span: Span, rules: RuleSet, until_ms: int) -> dict[int, LineFigures]:
-    made = by_airings.by_program(station_id, span, rules, until_ms=until_ms)
+def _by_program(station_id: int, span: Span, rules: RuleSet, until_ms: int, blurred: Blurred) -> dict[int, LineFigures]:
+    times = blurred.of_stations.get(station_id, NEVER)
+    made = by_airings.by_program(station_id, span, rules, until_ms=until_ms, blurred=times)
     return {number: LineFigures.of(one) for number, one in made.items()}
 
 
-def _by_stream(station_id: int, span: Span, rules: RuleSet, until_ms: int) -> dict[int, LineFigures]:
+def _by_stream(station_id: int, span: Span, rules: RuleSet, until_ms: int, blurred: Blurred) -> dict[int, LineFigures]:
     """Of the whole quarter-hours of each stream."""
     starts, ends = span.slots(until_ms)
     if not len(starts):
@@ -274,12 +319,17 @@ def _by_stream(station_id: int, span: Span, rules: RuleSet, until_ms: int) -> di
     found = quarters.read_streams(station_id, rules.name, int(starts[0]), int(ends[-1]))
     length_ms = int((ends - starts).sum())
     return {
-        number: _summed(stored.only(stored.within(starts, ends)), length_ms, is_over=span.ended_ms <= until_ms)
+        number: _summed(
+            stored.only(stored.within(starts, ends)),
+            length_ms,
+            is_over=span.ended_ms <= until_ms,
+            at_least_because=blurred.of_streams.get(number, NEVER).during(starts, ends),
+        )
         for number, stored in found.items()
     }
 
 
-def _summed(stored: Quarters, length_ms: int, *, is_over: bool) -> LineFigures:
+def _summed(stored: Quarters, length_ms: int, *, is_over: bool, at_least_because: tuple[Reason, ...]) -> LineFigures:
     return _line_figures(
         listening_ms=int(stored["listening_ms"].sum()),
         length_ms=length_ms,
@@ -287,11 +337,19 @@ def _summed(stored: Quarters, length_ms: int, *, is_over: bool) -> LineFigures:
         covered_ms=int(stored["covered_ms"].sum()),
         peak=int(stored["peak"].max(initial=0)),
         settled=is_over and bool(stored["settled"].all()),
+        at_least_because=at_least_because,
     )
 
 
 def _line_figures(
-    *, listening_ms: int, length_ms: int, begun: int, covered_ms: int, peak: int, settled: bool
+    *,
+    listening_ms: int,
+    length_ms: int,
+    begun: int,
+    covered_ms: int,
+    peak: int,
+    settled: bool,
+    at_least_because: tuple[Reason, ...],
 ) -> LineFigures:
     known = covered_ms > 0 or listening_ms > 0
     return LineFigures(
@@ -301,6 +359,7 @@ def _line_figures(
         started_sessions=begun if known else None,
         coverage=share(covered_ms, length_ms),
         settled=settled,
+        at_least_because=at_least_because,
     )
 
 
@@ -321,6 +380,7 @@ def _lines(titles: Mapping[int, str], made: Mapping[str, Mapping[int, LineFigure
     found = []
     for number, now in made["now"].items():
         before, year_before = (made.get(name, {}).get(number) for name in ("before", "year_before"))
+        change, change_on_year = _change(now, before), _change(now, year_before)
         found.append(
             ReportLine(
                 id=number,
@@ -328,8 +388,10 @@ def _lines(titles: Mapping[int, str], made: Mapping[str, Mapping[int, LineFigure
                 now=now,
                 before=before,
                 year_before=year_before,
-                change=_change(now, before),
-                change_on_year=_change(now, year_before),
+                change=change,
+                change_on_year=change_on_year,
+                change_is=_sense(change, now, before),
+                change_on_year_is=_sense(change_on_year, now, year_before),
             )
         )
     return sorted(found, key=lambda one: (-(one.now.listening_hours or 0), one.title.casefold(), one.id))
@@ -339,3 +401,7 @@ def _change(now: LineFigures, other: LineFigures | None) -> float | None:
     if other is None:
         return None
     return comparable_change(now.average, now.coverage, other.average, other.coverage)
+
+
+def _sense(change: float | None, now: LineFigures, other: LineFigures | None) -> Sense:
+    return sense_of(change, "average", now.at_least_because, other.at_least_because if other else ())

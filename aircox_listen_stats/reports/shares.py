@@ -22,6 +22,7 @@ from ..kernel.types import RuleSet
 from ..models import Airing, Audience, DayShare, QuarterHour, Session, Stream
 from . import rows
 from .amounts import StandsOn
+from .blurs import Reason, Sense, affects, sense_of
 from .figures import KNOWN_COVERAGE, change, falls_short, hours, is_hidden, share
 from .heard import HeardBy, covered, heard_by, heard_by_on_air, sessions_known_from_ms
 from .periods import Scope, ScopeKind, airings_of
@@ -74,7 +75,9 @@ class ShareTable:
     """The listening of a scope in a span by one kind, most first; ``lines`` is None where it is not known.
 
     The lines add up to ``listening_hours``, and ``sessions`` to those active in the span. ``is_partial``: the days were
-    not kept apart by kind in all of the span. Of a running period, changes are those of the days that are over.
+    not kept apart by kind in all of the span. ``at_least_because``: why listeners could not be told apart in some of
+    it, where its reader has looked; so of the other periods. Of a running period, changes are those of the days that
+    are over.
     """
 
     kind: ShareKind
@@ -90,11 +93,31 @@ class ShareTable:
     settled: bool
     stands_on: StandsOn
     is_partial: bool = False
+    at_least_because: tuple[Reason, ...] = ()
+    before_at_least_because: tuple[Reason, ...] = ()
+    year_before_at_least_because: tuple[Reason, ...] = ()
 
     @property
     def is_lower_bound(self) -> bool:
         """Whether a part that matters was not observed."""
         return falls_short(self.coverage)
+
+    @property
+    def hours_because(self) -> tuple[Reason, ...]:
+        """Why its listening hours are lower bounds, though they were observed."""
+        return tuple(why for why in self.at_least_because if affects(why, "listening_hours"))
+
+    @property
+    def change_is(self) -> Sense:
+        """What the changes of its lines on the period before say."""
+        told = next((one.change for one in self.lines or () if one.change is not None), None)
+        return sense_of(told, "listening_hours", self.at_least_because, self.before_at_least_because)
+
+    @property
+    def change_on_year_is(self) -> Sense:
+        """Likewise, of those on last year."""
+        told = next((one.change_on_year for one in self.lines or () if one.change_on_year is not None), None)
+        return sense_of(told, "listening_hours", self.at_least_because, self.year_before_at_least_because)
 
     @property
     def tells(self) -> bool:

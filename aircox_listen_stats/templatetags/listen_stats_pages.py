@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 from django import template
@@ -20,6 +21,7 @@ from django.utils.translation import gettext_lazy
 
 from aircox_listen_stats.fields import from_ms
 from aircox_listen_stats.reports.baseline import NOTABLE, Baseline
+from aircox_listen_stats.reports.blurs import BY_SOURCE, Reason, Sense, affects, in_order
 from aircox_listen_stats.reports.definitions import (
     BASES,
     BLURS,
@@ -34,10 +36,14 @@ from aircox_listen_stats.reports.periods import MEANS, PeriodFigure, Unit
 from aircox_listen_stats.reports.program import ProgramTotals
 from aircox_listen_stats.reports.programs import ProgramLine, Spark
 from aircox_listen_stats.reports.scope_report import LineFigures, ScopeReport
+from aircox_listen_stats.reports.shares import ShareTable
 from aircox_listen_stats.reports.spans import Span
 from aircox_listen_stats.web import drawing
 
 register = template.Library()
+
+Line = Figures | LineFigures | ProgramLine | ProgramTotals | EpisodeTotals
+"""What has figures that may be lower bounds."""
 
 MANY = 100
 """Averages below this are written with one decimal: between 1 and 2 listeners lies a world."""
@@ -159,8 +165,23 @@ def direction(value: float | None) -> str:
 
 
 @register.filter
-def bound(value: str, figures: Figures | LineFigures | ProgramLine | ProgramTotals | EpisodeTotals | None) -> str:
-    """``value`` with ≥ before it where the figures are lower bounds."""
+def least(figures: Line | None, name: str) -> str:
+    """A figure of a line by its name, in its unit, with ≥ before it where it is a lower bound for either reason."""
+    if figures is None:
+        return _unknown()
+    value = _FORMS.get(name, count)(getattr(figures, name))
+    return at_least(bound(value, figures), _because_of(figures, name))
+
+
+@register.filter
+def is_least(figures: Line, name: str) -> bool:
+    """Whether a figure of that name is a lower bound for either reason."""
+    return figures.is_lower_bound or bool(_because_of(figures, name))
+
+
+@register.filter
+def bound(value: str, figures: Line | ShareTable | None) -> str:
+    """``value`` with ≥ before it where a part of that time was not observed."""
     if figures is None or not figures.is_lower_bound or not value[:1].isdigit():
         return value
     return _glued(f"≥ {value}")
@@ -173,18 +194,56 @@ def at_least(value: str, because: Sequence[str]) -> str:
 
 
 @register.filter
-def blurred(why: str) -> str:
+def sensed(value: str, sense: str) -> str:
+    """A written change as it is to be read: ``≥ +12 %``, ``≤ +12 %``, or ``(+12 %)`` of what was counted alone."""
+    return _glued(_SENSES[Sense(sense)].format(value))
+
+
+@register.simple_tag
+def changed(value: float | None, sense: str = "") -> SafeString:
+    """How much more or less than before, coloured where that is sure; nothing where nothing can be said."""
+    if value is None:
+        return mark_safe("")
+    is_sure = sense in (Sense.PLAIN, Sense.AT_LEAST if value > 0 else Sense.AT_MOST)
+    way = direction(value) if is_sure else "level"
+    return format_html('<span class="ls-change ls-{}">{}</span>', way, sensed(change(value), sense))
+
+
+@register.inclusion_tag("aircox_listen_stats/_told_apart.html")
+def told_apart(lines: Iterable[Any], said: Collection[Reason] = ()) -> dict[str, Any]:
+    """What the marks of a table's lines stand for where listeners could not be told apart; nothing where they could.
+
+    A line tells ``at_least_because``, and may tell ``change_is`` and ``change_on_year_is``. ``said``: what the page
+    has told right above the table.
+    """
+    known = [line for line in lines if line is not None]
+    senses = {getattr(line, name, Sense.PLAIN) for line in known for name in ("change_is", "change_on_year_is")}
+    because = in_order({why for line in known for why in line.at_least_because})
+    because = tuple(why for why in because if why not in said)
+    return {"because": because, "senses": {sense.value for sense in senses if sense}}
+
+
+@register.filter
+def is_by_source(because: Iterable[str]) -> bool:
+    """Whether listening time is missing too."""
+    return not BY_SOURCE.isdisjoint(because)
+
+
+@register.filter
+def reasons(because: Iterable[str]) -> str:
     """Why listeners could not be told apart, in words."""
-    return str(BLURS[why])
+    told = [str(BLURS[why]) for why in because]
+    return reduce(lambda first, then: _("%(first)s; %(then)s") % {"first": first, "then": then}, told)
 
 
 @register.filter
 def from_to(whole: EpisodeTotals) -> str:
-    """Its distinct listeners: ``42``, ``42–57`` where they are not known better, ``≥ 42`` where a part is missing."""
-    least, most = whole.listeners_at_least, whole.listeners_at_most
-    if least is None or most is None or whole.is_exact or whole.is_lower_bound:
-        return bound(count(least), whole)
-    return f"{count(least)}–{count(most)}"
+    """Its distinct listeners: ``42``, ``42–57`` where they are not known better, ``≥ 42`` where there may be more."""
+    fewest, most, because = whole.listeners_at_least, whole.listeners_at_most, whole.at_least_because
+    is_bound = whole.is_lower_bound or bool(because)
+    if fewest is None or most is None or whole.is_exact or is_bound:
+        return at_least(bound(count(fewest), whole), because)
+    return f"{count(fewest)}–{count(most)}"
 
 
 @register.filter
@@ -194,6 +253,8 @@ def period_value(one: PeriodFigure | None) -> str:
         return _unknown()
     if one.value is not None:
         shown = _in_unit(one.value, one.unit, one.name in MEANS)
+        if one.upper == one.value and one.lower is None:
+            return _glued(f"≤ {shown}")
         return _glued(f"≥ {shown}") if one.is_lower_bound and one.unit in _GROWING else shown
     lower, upper = (None if edge is None else _in_unit(edge, one.unit, False) for edge in (one.lower, one.upper))
     if upper and not one.is_lower_bound:
@@ -204,9 +265,16 @@ def period_value(one: PeriodFigure | None) -> str:
 @register.filter
 def period_bounds(one: PeriodFigure | None) -> str:
     """Between what an estimate lies, and how surely; empty of what is exact, and of what is told by its bounds."""
-    if one is None or one.value is None or one.lower is None or one.upper is None:
+    if one is None or one.value is None:
         return ""
-    lower, upper = (_in_unit(edge, one.unit, False) for edge in (one.lower, one.upper))
+    lower, upper = (None if edge is None else _in_unit(edge, one.unit, False) for edge in (one.lower, one.upper))
+    if lower is None or upper is None:
+        if one.confidence is None or lower is upper:
+            return ""
+        shown = {"lower": lower, "upper": upper, "share": percent(one.confidence)}
+        if upper is None:
+            return _("at least %(lower)s, %(share)s sure") % shown
+        return _("at most %(upper)s, %(share)s sure") % shown
     if one.confidence is None:
         return _("between %(lower)s and %(upper)s") % {"lower": lower, "upper": upper}
     return _("between %(lower)s and %(upper)s, %(share)s sure") % {
@@ -232,8 +300,11 @@ def stands_on(one: PeriodFigure) -> str:
 def period_box(made: ScopeReport, name: str) -> dict[str, Any]:
     """A figure of a report with its definition behind its name, and how it changed."""
     one = made.report[name]
-    on_before = next((given.on_before for given in made.comparison.changes if given.name == name), None)
-    beside = "" if on_before is None else _("%(change)s on the period before") % {"change": change(on_before)}
+    found = next((given for given in made.comparison.changes if given.name == name), None)
+    beside = ""
+    if found is not None and found.on_before is not None:
+        shown = sensed(change(found.on_before), found.on_before_is)
+        beside = _("%(change)s on the period before") % {"change": shown}
     value = period_value(one)
     is_long = len(strip_tags(value)) > LONG_VALUE
     given = {"name": name, "definition": PERIOD_DEFINITIONS[name], "value": value, "is_long": is_long}
@@ -351,6 +422,20 @@ def share_bar(value: float | None, whole: float | None) -> str:
     """``value`` of ``whole`` as the width of a bar."""
     return drawing.percent(min(value / whole, 1)) if value and whole else "0%"
 
+
+def _because_of(figures: Line, name: str) -> list[Reason]:
+    return [why for why in figures.at_least_because if affects(why, name)]
+
+
+_FORMS: Mapping[str, Callable[[float | None], str]] = {"average": mean, "listening_hours": hours}
+"""How figures of a line are written that are no count."""
+
+_SENSES: Mapping[Sense, str] = {
+    Sense.PLAIN: "{}",
+    Sense.AT_LEAST: "≥ {}",
+    Sense.AT_MOST: "≤ {}",
+    Sense.COUNTED: "({})",
+}
 
 _GROWING = frozenset({Unit.HOURS, Unit.HEADS, Unit.SESSIONS, Unit.BYTES})
 """Units of figures that would be more had everything been observed."""

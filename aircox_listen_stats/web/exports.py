@@ -15,6 +15,7 @@ from django.http import HttpResponse
 
 from ..fields import from_ms
 from ..reports import performances
+from ..reports.blurs import Reason
 from ..reports.diffusion import DiffusionAudience, RevisedFigure, UnderLine
 from ..reports.episode import EpisodeTotals
 from ..reports.figures import COUNTS, Figures
@@ -45,6 +46,7 @@ FIGURE_HEADER = (
     "coverage_share",
     "is_settled",
     "version",
+    "at_least_because",
 )
 
 TERMS_HEADER = ("rule_set", "time_zone", "hidden_below")
@@ -60,6 +62,8 @@ PROGRAMS_HEADER = (
     "average_audience_before",
     "peak",
     "coverage_share",
+    "at_least_because",
+    "before_at_least_because",
     "period_start",
     "period_end",
     *TERMS_HEADER,
@@ -126,6 +130,7 @@ BASELINE_HEADER = (
     "usual_least",
     "usual_most",
     "change_share",
+    "change_is",
     "as_far_diffusions",
     "chance_share",
     "is_provisional",
@@ -169,6 +174,7 @@ EPISODES_HEADER = (
     "distinct_listeners_at_most",
     "coverage_share",
     "is_settled",
+    "at_least_because",
     *TERMS_HEADER,
 )
 
@@ -185,6 +191,7 @@ EPISODE_HEADER = (
     "distinct_listeners_at_most",
     "coverage_share",
     "is_settled",
+    "at_least_because",
     *TERMS_HEADER,
 )
 
@@ -276,6 +283,8 @@ def _program(line: ProgramLine, minimum: int) -> Row:
         line.average_before,
         shown(line.peak, minimum),
         line.coverage,
+        _because(line.at_least_because),
+        _because(line.before_at_least_because),
     )
 
 
@@ -317,7 +326,13 @@ def _figures(figures: Figures | None, local: zoneinfo.ZoneInfo, minimum: int) ->
         shown.coverage,
         shown.settled,
         shown.version,
+        _because(shown.at_least_because),
     )
+
+
+def _because(reasons: Sequence[Reason]) -> str | None:
+    """Why listeners could not be told apart, as the tables of a report have it."""
+    return " ".join(reasons) or None
 
 
 def _figures_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[str], Iterator[Row]]:
@@ -373,6 +388,7 @@ def _baseline(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
             one.least,
             one.most,
             one.change,
+            one.change_is.value or None,
             one.as_far,
             one.chance,
             one.is_provisional,
@@ -441,6 +457,7 @@ def _episode(one: EpisodeTotals, zone: str) -> Row:
         one.listeners_at_most,
         one.coverage,
         one.settled,
+        _because(one.at_least_because),
     )
 
 
@@ -453,17 +470,19 @@ def _episode_parts(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
     for line in whole.lines:
         figures = line.figures
         known = figures and (
-            figures.listening_hours, figures.listeners, figures.listeners, figures.coverage, figures.settled
+            figures.listening_hours, figures.listeners, None if figures.at_least_because else figures.listeners,
+            figures.coverage, figures.settled,
+            _because(figures.at_least_because),
         )  # fmt: skip
         when = (_local(line.started, local), _utc(line.started), line.is_rerun)
-        yield whole.episode_id, "diffusion", line.airing_id, *when, None, *(known or [None] * 5), *terms
+        yield whole.episode_id, "diffusion", line.airing_id, *when, None, *(known or [None] * 6), *terms
     nothing = (None, None, None, None)
     if report.on_demand:
-        played = (whole.plays, whole.on_demand_hours, None, None, None, None)
+        played = (whole.plays, whole.on_demand_hours, None, None, None, None, None)
         yield whole.episode_id, "on-demand", *nothing, *played, *terms
     together = (
         whole.plays, whole.listening_hours, whole.listeners_at_least, whole.listeners_at_most, whole.coverage,
-        whole.settled,
+        whole.settled, _because(whole.at_least_because),
     )  # fmt: skip
     yield whole.episode_id, "episode", *nothing, *together, *terms
 

@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from aircox_listen_stats.models import Airing, Lease, MonitorWatch, Recording, RecordingPlay, SourceState
+from aircox_listen_stats.models import Airing, Blur, Lease, MonitorWatch, Recording, RecordingPlay, SourceState
 from aircox_listen_stats.pipeline import letters
 from aircox_listen_stats.pipeline.letter_mail import stop_token
 from tests.conftest import environment_of_children
@@ -328,6 +328,9 @@ def _fill() -> dict[str, str]:
             recording=recording, visit=visit, listener=visit, visit_started=begun, started=begun, seen=begun,
             sections=[[0, 120_000 * (visit + 1)]], played_ms=120_000 * (visit + 1),
         )  # fmt: skip
+    for why, started in ((Blur.Why.ADDRESS, nights[1].started), (Blur.Why.SOURCE, now - 9 * stations.DAY)):
+        ended = started + stations.HOUR
+        Blur.objects.create(stream=station.streams[0], why=why, started=started, ended=ended)
     on_air = Airing.objects.filter(is_running=True).latest("pk")  # a program of the week may run beside it
     return {
         "programs": reverse("listen_stats:programs"),

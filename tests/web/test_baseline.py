@@ -12,7 +12,7 @@ import pytest
 from django.urls import reverse
 
 from aircox_listen_stats import conf
-from aircox_listen_stats.models import Airing, Audience, Coverage
+from aircox_listen_stats.models import Airing, Audience, Blur, Coverage
 from aircox_listen_stats.reports import diffusion as diffusions
 from aircox_listen_stats.reports.baseline import Baseline, Verdict
 from tests.web import stations
@@ -203,6 +203,34 @@ def test_one_among_others_may_be_chance(station, staff):
         "About a fifth more than this slot usually has (median of 5: 10.0, range 8.0–14.0);"
         " 2 of those had as many or more, so that it may be chance." in words_of(staff, airings[0])
     )
+
+
+@pytest.mark.parametrize(
+    ("blurred", "why", "change_is", "words"),
+    [
+        ([], "source", "", ""),
+        ([0], "address", "", ""),  # the average is a matter of time, which is right
+        ([0], "source", "at_least", "Several of its listeners may have been counted as one: it may have been more."),
+        ([2], "source", "at_most", "these may have had more."),
+        ([0, 2], "source", "counted", "the comparison is of what was counted."),
+        ([6], "source", "", ""),  # none of those it is compared with
+    ],
+)
+def test_it_says_where_listeners_could_not_be_told_apart(station, staff, blurred, why, change_is, words):
+    airings = slot(station, 12, 10, 14, 8, 13)
+    for week in blurred:
+        started = (NEWEST - week * 7 * DAY).astimezone(dt.UTC)
+        Blur.objects.create(stream=station.streams[0], why=why, started=started, ended=started + MINUTE)
+    assert baseline_of(airings[0]).change_is == change_is
+    told = [
+        "Several of its listeners may have been counted as one: it may have been more.",
+        "these may have had more.",
+        "the comparison is of what was counted.",
+    ]
+    page = words_of(staff, airings[0])
+    assert [one for one in told if one in page] == [one for one in [words] if one]
+    shown = {"at_least": "≥ +4 %", "at_most": "≤ +4 %", "counted": "(+4 %)"}.get(change_is, " +4 %")
+    assert f"{shown} on the usual" in page
 
 
 def test_a_small_difference_is_as_usual(station, staff):

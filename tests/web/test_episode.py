@@ -12,7 +12,7 @@ from django.test import override_settings
 from django.urls import reverse
 
 from aircox_listen_stats import conf
-from aircox_listen_stats.models import Recording, RecordingPlay, Session
+from aircox_listen_stats.models import Blur, Recording, RecordingPlay, Session
 from aircox_listen_stats.reports import episode
 from aircox_listen_stats.reports.diffusion import diffusion_audience, find
 from tests.web.stations import DAY, HOUR, MINUTE, NOW, PastStation, local
@@ -162,6 +162,34 @@ def test_other_episodes_and_what_is_planned_are_not_in_it(station):
     station.compute(FIRST - DAY, NOW)
     assert len(whole(first).lines) == 2
     assert bounds(whole(first)) == (3, 3)
+
+
+def test_listeners_who_could_not_be_told_apart_make_them_at_least_so_many(admin_client, station):
+    first = run(station, FIRST, 1, 2)
+    run(station, NEXT_DAY, 1, 3, first=first)
+    station.compute(FIRST, NOW)
+    page = page_of(admin_client, first)
+    assert "2–4" in page
+    assert "counted as one" not in page
+    Blur.objects.create(stream=station.streams[0], why="address", started=NEXT_DAY - DAY, ended=FIRST)
+    assert whole(first).at_least_because == ()
+    Blur.objects.create(stream=station.streams[0], why="address", started=NEXT_DAY, ended=NEXT_DAY + MINUTE)
+    found = whole(first)
+    assert (found.at_least_because, bounds(found)) == (("address",), (2, None))
+    assert [line.at_least_because for line in found.lines] == [(), ("address",)]
+    page = page_of(admin_client, first)
+    assert "At least 2 different listeners: several may have been counted as one." in page
+    assert "2–4" not in page
+    assert "of listening in all" in page
+    table = reverse("listen_stats:diffusion", args=[first.pk])
+    told = admin_client.get(table, {"format": "csv", "table": "episode"})
+    found = list(csv.DictReader(io.StringIO(b"".join(told.streaming_content).decode(), newline="")))
+    assert [row["at_least_because"] for row in found] == ["", "address", "address"]
+    assert [row["distinct_listeners_at_most"] for row in found] == ["2", "", ""]
+
+
+def page_of(client, airing) -> str:
+    return " ".join(client.get(reverse("listen_stats:diffusion", args=[airing.pk])).content.decode().split())
 
 
 def test_what_was_not_observed_makes_all_of_it_a_lower_bound(admin_client, db):

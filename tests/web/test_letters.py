@@ -26,7 +26,7 @@ from django.urls import reverse
 from aircox_listen_stats import checks, conf, doctor
 from aircox_listen_stats.errors import ConfigurationError
 from aircox_listen_stats.fields import from_ms, to_ms
-from aircox_listen_stats.models import Airing, Letter, LetterSubscription, ProgramAccess, Recording
+from aircox_listen_stats.models import Airing, Blur, Letter, LetterSubscription, ProgramAccess, Recording
 from aircox_listen_stats.pipeline import collect, letter_mail, letters, live, retention, timeline
 from aircox_listen_stats.pipeline.letters import Sent
 from aircox_listen_stats.reports import pictures
@@ -502,6 +502,38 @@ def test_what_was_observed_in_part_is_a_lower_bound(station, ada):
     (letter,) = mail.outbox
     assert "≥" in letter.subject
     assert "Only 75\N{NO-BREAK SPACE}% of its time was observed" in " ".join(letter.body.split(" ")).replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("why", "time"), [(Blur.Why.ADDRESS, "Listening time is not affected."), (Blur.Why.SOURCE, "and listening time.")]
+)
+def test_listeners_who_could_not_be_told_apart_are_at_least_so_many(station, ada, why, time):
+    want(ada)
+    started = NOW - DAY
+    airing = on_air(station, started)
+    Blur.objects.create(stream=station.streams[0], why=why, started=started, ended=started + 5 * MINUTE)
+    post()
+    (letter,) = mail.outbox
+    text, page = " ".join(letter.body.split()), " ".join(letter.alternatives[0][0].split())
+    listeners = airing.audiences.get(rule_set="triton").listeners
+    for told in (text, page):
+        assert told.count("several listeners may have been counted as one") == 1
+        assert time in told
+        assert "Time per listener" not in told
+    assert f"Distinct listeners: ≥ {listeners}" in text
+    assert "at least 4 at once" in text
+    assert ("≥" in letter.subject) is (why == Blur.Why.SOURCE)  # the average is a matter of time
+    assert "tuned in 1, tuned out 1" in text  # the track came later
+
+
+def test_a_letter_says_nothing_of_listeners_that_could_be_told_apart(station, ada):
+    want(ada)
+    on_air(station, NOW - DAY)
+    Blur.objects.create(stream=station.streams[0], why=Blur.Why.ADDRESS, started=NOW - DAY - HOUR, ended=NOW - DAY)
+    post()
+    (letter,) = mail.outbox
+    assert "counted as one" not in letter.body
+    assert "≥" not in letter.body
 
 
 def test_a_night_of_music_ends_somewhere(station, ada):

@@ -15,6 +15,7 @@ from ... import conf
 from ...errors import ConfigurationError
 from ...models import Stream
 from ...reports import report_rows, report_tables, spans, tables, workbook
+from ...reports.blurs import Sense
 from ...reports.periods import PeriodFigure, PeriodReport, Scope, ScopeKind, Unit
 from ...reports.program import title_and_station
 from ...reports.scope_report import ScopeReport, scope_report
@@ -23,7 +24,7 @@ from . import _files, _words
 
 FORMATS = ("text", "csv", "json", "xlsx")
 
-NAME_WIDTH, VALUE_WIDTH, CHANGE_WIDTH = 20, 22, 9
+NAME_WIDTH, VALUE_WIDTH, CHANGE_WIDTH = 20, 22, 11
 """Characters of the columns of the text."""
 
 NOTHING_KNOWN = 3
@@ -152,9 +153,9 @@ def _text(made: ScopeReport) -> Iterator[str]:
             row.now.name,
             _value(row.now),
             _value(row.before),
-            _change(row.change),
+            _change(row.change, row.change_is),
             year_before and row.year_before,
-            _change(row.change_on_year),
+            _change(row.change_on_year, row.change_on_year_is),
         )
     yield _line(
         "coverage_share",
@@ -210,9 +211,11 @@ def _value(one: PeriodFigure) -> str:
     if one.value is None:
         edges = (None if edge is None else _number(edge, one.unit) for edge in (one.lower, one.upper))
         lower, upper = edges
-        if lower and upper:
+        if lower and upper and not one.is_lower_bound:
             return f"{lower}..{upper}"
-        return f">={lower}" if lower else "-"
+        return f">={lower}" if lower else f"<={upper}" if upper else "-"
+    if one.upper == one.value and one.lower is None:
+        return f"<={_number(one.value, one.unit)}"
     mark = ">=" if one.is_lower_bound and one.unit in (Unit.HOURS, Unit.HEADS, Unit.SESSIONS, Unit.BYTES) else ""
     return mark + _number(one.value, one.unit)
 
@@ -229,8 +232,12 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
-def _change(value: float | None) -> str:
-    return "" if value is None else f"{value:+.1%}"
+def _change(value: float | None, sense: Sense) -> str:
+    """With >= or <= where that is all that is known, and in parentheses what is of what was counted alone."""
+    if value is None:
+        return ""
+    form = {Sense.PLAIN: "{}", Sense.AT_LEAST: ">={}", Sense.AT_MOST: "<={}", Sense.COUNTED: "({})"}[sense]
+    return form.format(f"{value:+.1%}")
 
 
 def _because(report: PeriodReport) -> str:
