@@ -14,7 +14,10 @@ from typing import IO, Any
 
 from ..errors import MalformedRecord
 from ..fields import to_ms
+from .blurs import Times
 from .grant_pack import (
+    ALL_STREAMS,
+    BLURS_HEADER,
     DIFFUSIONS_HEADER,
     FORMAT,
     MANIFEST,
@@ -24,9 +27,11 @@ from .grant_pack import (
     TOTALS_HEADER,
     Span,
     Sums,
+    because_of,
     program_rows,
+    times_of,
 )
-from .grant_sums import ProgramSums
+from .grant_sums import ProgramSums, reasons_cell
 from .tables import Row, cell
 
 BLOCK_BYTES = 1 << 20
@@ -60,7 +65,7 @@ def _files(archive: zipfile.ZipFile, manifest: Mapping[str, Any]) -> Iterator[st
 def _totals(archive: zipfile.ZipFile, manifest: Mapping[str, Any]) -> Iterator[str]:
     months = [Span(name=one["name"], started_ms=_ms(one["started_utc"]), ended_ms=_ms(one["ended_utc"]))
               for one in manifest["months"]]  # fmt: skip
-    sums, streams = Sums(months), dict[str, None]()
+    sums, streams = Sums(months, _times(archive)), dict[str, None]()
     for row in _rows(archive, "quarter_hours.csv", QUARTER_HEADER):
         numbers = {name: int(row[name]) for name in (*QUARTER_COLUMNS, "is_settled")}
         streams[row["stream"]] = None
@@ -70,9 +75,22 @@ def _totals(archive: zipfile.ZipFile, manifest: Mapping[str, Any]) -> Iterator[s
     yield from _compared("totals.csv", TOTALS_HEADER, told, sums.rows(streams), keys=2)
 
 
+def _times(archive: zipfile.ZipFile) -> Mapping[str, Times]:
+    """When listeners of each stream, and of any, could not be told apart."""
+    return times_of(
+        (row["stream"], row["because"], _ms(row["start_utc"]), _ms(row["end_utc"]))
+        for row in _rows(archive, "blurs.csv", BLURS_HEADER)
+    )
+
+
 def _programs(archive: zipfile.ZipFile) -> Iterator[str]:
     programs: dict[int, ProgramSums] = defaultdict(ProgramSums)
+    times = _times(archive)[ALL_STREAMS]
     for row in _rows(archive, "diffusions.csv", DIFFUSIONS_HEADER):
+        because = reasons_cell(because_of(times, _ms(row["start_utc"]), int(row["length_ms"]))) or ""
+        if row["at_least_because"] != because:
+            stands = f"at_least_because of {row['airing_id']} is {row['at_least_because'] or 'empty'}"
+            yield f"diffusions.csv: {stands}; the tables give {because or 'nothing'}."
         if row["program_id"]:
             programs[int(row["program_id"])].add(
                 row["program"],
@@ -80,6 +98,7 @@ def _programs(archive: zipfile.ZipFile) -> Iterator[str]:
                 int(row["listening_ms"]) if row["listening_ms"] else None,
                 int(row["peak"]) if row["peak"] else None,
                 float(row["coverage_share"]) if row["coverage_share"] else None,
+                row["at_least_because"].split(),
             )
     told = list(_rows(archive, "programs.csv", PROGRAMS_HEADER))
     yield from _compared("programs.csv", PROGRAMS_HEADER, told, program_rows(programs), keys=1)

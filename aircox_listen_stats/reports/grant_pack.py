@@ -22,8 +22,19 @@ from django.db import connection
 from .. import __version__, conf
 from ..fields import from_ms, to_ms
 from ..kernel.types import Layer, RuleSet
-from ..models import Airing, Audience, Coverage, QuarterHour, Stream
-from .grant_sums import FORMULAS, PROGRAM_FORMULAS, QUARTER_HOUR_MS, ProgramSums, QuarterSums
+from ..models import Airing, Audience, Blur, Coverage, QuarterHour, Stream
+from .blurs import LONGEST_AIRING_MS, NEVER, Times
+from .grant_sums import (
+    DIFFUSION_BECAUSE,
+    FORMULAS,
+    MONTH_BECAUSE,
+    MS,
+    PROGRAM_FORMULAS,
+    QUARTER_HOUR_MS,
+    ProgramSums,
+    QuarterSums,
+    reasons_cell,
+)
 from .query import Period, days
 from .tables import Row, cell, write
 
@@ -47,19 +58,22 @@ QUARTER_COLUMNS = (
 
 QUARTER_HEADER = ("stream", "start", "start_utc", *QUARTER_COLUMNS, "is_settled", "version", "peak_at_utc")
 
-TOTALS_HEADER = ("month", "stream", *FORMULAS)
+TOTALS_HEADER = ("month", "stream", *FORMULAS, "at_least_because")
 
 PROGRAMS_HEADER = ("program_id", "program", *PROGRAM_FORMULAS)
 
 DIFFUSIONS_HEADER = (
     "airing_id", "diffusion_id", "program_id", "program", "title", "start", "start_utc", "start_basis", "end_basis",
     "is_live", "length_ms", "listening_ms", "peak", "distinct_listeners", "sessions", "already_there", "tuned_in",
-    "tuned_out", "listened_on", "stayed_throughout", "coverage_share", "is_settled", "version",
+    "tuned_out", "listened_on", "stayed_throughout", "coverage_share", "is_settled", "version", "at_least_because",
 )  # fmt: skip
+
+BLURS_HEADER = ("stream", "start_utc", "end_utc", "because", "most", "compared")
 
 RECOMPUTE = (
     "manifest.json names for each month its first instant and the first after it, in UTC.",
     "A row of quarter_hours.csv belongs to the month in which its start_utc lies; take one stream at a time.",
+    "blurs.csv has the stretches in which the listeners of a stream could not be told apart: at_least_because.",
     "definitions.csv says how totals.csv follows from these rows, and programs.csv from diffusions.csv.",
     "The peak is the first greatest. Round to four decimals. Distinct listeners of quarter-hours are never added.",
     "listen_stats_grantpack --verify does all of this and compares; it needs no database.",
@@ -114,13 +128,16 @@ class GrantPack:
             months = self.months()
             streams = list(Stream.objects.of(self.station_id))
             names = {QuarterHour.STATION: ALL_STREAMS, **{stream.pk: stream.slug for stream in streams}}
-            sums = Sums(months)
+            blurs = list(self._blurs(names))
+            times = times_of((stream, why, *map(to_ms, bounds)) for stream, *bounds, why, _, _ in blurs)
+            sums = Sums(months, times)
             pack.add("quarter_hours.csv", QUARTER_HEADER, self._quarters(names, sums))
             pack.add("totals.csv", TOTALS_HEADER, sums.rows(names.values()))
             programs: dict[int, ProgramSums] = defaultdict(ProgramSums)
-            pack.add("diffusions.csv", DIFFUSIONS_HEADER, self._diffusions(programs))
+            pack.add("diffusions.csv", DIFFUSIONS_HEADER, self._diffusions(programs, times[ALL_STREAMS]))
             pack.add("programs.csv", PROGRAMS_HEADER, program_rows(programs))
             pack.add("coverage.csv", ("stream", "start_utc", "end_utc", "is_total_only"), self._coverage(names))
+            pack.add("blurs.csv", BLURS_HEADER, blurs)
             pack.add("definitions.csv", ("file", "column", "definition"), _definitions())
             archive.writestr(MANIFEST, json.dumps(self._manifest(months, streams, pack.files), indent=2))
 
@@ -149,7 +166,7 @@ class GrantPack:
                 return
             after_ms = found[-1][0]
 
-    def _diffusions(self, programs: dict[int, ProgramSums]) -> Iterator[Row]:
+    def _diffusions(self, programs: dict[int, ProgramSums], times: Times) -> Iterator[Row]:
         """Every diffusion that began in the period, added to its program as it passes."""
         after_ms, after_id = self.period.started_ms - 1, 0
         while True:
@@ -161,13 +178,14 @@ class GrantPack:
                 ) = row  # fmt: skip
                 if not coverage and not listening_ms:  # zeros of what nobody observed mean nothing
                     listening_ms, peak, counts = None, None, [None] * len(counts)
+                because = because_of(times, started_ms, length_ms)
                 if program_id is not None:
-                    programs[program_id].add(program, length_ms, listening_ms, peak, coverage)
+                    programs[program_id].add(program, length_ms, listening_ms, peak, coverage, because)
                 started = from_ms(started_ms)
                 yield (
                     airing_id, diffusion_id, program_id, program, title, started.astimezone(self.zone), started,
                     start_basis, end_basis, bool(is_live), length_ms, listening_ms, peak, *counts, coverage,
-                    None if settled is None else bool(settled), version,
+                    None if settled is None else bool(settled), version, reasons_cell(because),
                 )  # fmt: skip
             if len(found) < READ_AT_ONCE:
                 return
@@ -203,6 +221,17 @@ class GrantPack:
         for one in found.iterator(chunk_size=READ_AT_ONCE):
             yield names[one.stream_id], one.started, one.ended, one.totals_only
 
+    def _blurs(self, names: Mapping[int, str]) -> Iterator[Row]:
+        """When listeners could not be told apart, in whole seconds, as tables have them, and no shorter for that."""
+        found = Blur.objects.filter(
+            stream__in=[key for key in names if key != QuarterHour.STATION],
+            ended__gt=self.period.started_ms,
+            started__lt=self.ended_ms + LONGEST_AIRING_MS,
+        ).order_by("stream_id", "started", "pk")
+        for one in found:
+            started_ms, ended_ms = to_ms(one.started) // MS * MS, -(-to_ms(one.ended) // MS) * MS
+            yield names[one.stream_id], from_ms(started_ms), from_ms(ended_ms), one.why, one.most, one.compared
+
     def _manifest(
         self, months: Sequence[Span], streams: Sequence[Stream], files: Sequence[Mapping[str, object]]
     ) -> dict[str, object]:
@@ -235,8 +264,8 @@ class GrantPack:
 class Sums:
     """Totals by month and of the whole, of every stream."""
 
-    def __init__(self, months: Sequence[Span]) -> None:
-        self._months = list(months)
+    def __init__(self, months: Sequence[Span], times: Mapping[str, Times]) -> None:
+        self._months, self._times = list(months), times
         self._starts = [month.started_ms for month in months]
         self._found: dict[tuple[str, str], QuarterSums] = defaultdict(QuarterSums)
 
@@ -251,8 +280,33 @@ class Sums:
         whole_ms = sum(month.ended_ms - month.started_ms for month in self._months)
         lengths = [(month.name, month.ended_ms - month.started_ms) for month in self._months] + [(WHOLE, whole_ms)]
         for stream in streams:
+            because = self._because(stream)
             for name, elapsed_ms in lengths:
-                yield name, stream, *self._found[name, stream].figures(elapsed_ms).values()
+                sums = self._found[name, stream]
+                why = reasons_cell(because[name]) if sums.rows else None
+                yield name, stream, *sums.figures(elapsed_ms).values(), why
+
+    def _because(self, stream: str) -> dict[str, tuple[str, ...]]:
+        """Why listeners of a stream could not be told apart, by month and of the whole."""
+        starts, ends = [one.started_ms for one in self._months], [one.ended_ms for one in self._months]
+        times = self._times.get(stream, NEVER)
+        names = [one.name for one in self._months]
+        return {**dict(zip(names, times.each(starts, ends), strict=True)), WHOLE: times.during(starts, ends)}
+
+
+def times_of(found: Iterable[tuple[str, str, int, int]]) -> Mapping[str, Times]:
+    """From stream, reason and bounds: when listeners of each stream, and of any, could not be told apart."""
+    by_stream: dict[str, list[tuple[str, int, int]]] = {ALL_STREAMS: []}
+    for stream, *stretch in found:
+        for name in (ALL_STREAMS, stream):
+            by_stream.setdefault(name, []).append((stretch[0], stretch[1], stretch[2]))
+    return {name: Times.of(stretches) for name, stretches in by_stream.items()}
+
+
+def because_of(times: Times, started_ms: int, length_ms: int) -> tuple[str, ...]:
+    """Why listeners could not be told apart in a diffusion; it begins with the whole second that its table tells."""
+    started_ms = started_ms // MS * MS
+    return times.during([started_ms], [started_ms + length_ms])
 
 
 def program_rows(programs: Mapping[int, ProgramSums]) -> Iterator[Row]:
@@ -287,8 +341,10 @@ class _Archive:
 def _definitions() -> Iterator[Row]:
     for name, text in FORMULAS.items():
         yield "totals.csv", name, text
+    yield "totals.csv", "at_least_because", MONTH_BECAUSE
     for name, text in PROGRAM_FORMULAS.items():
         yield "programs.csv", name, text
+    yield "diffusions.csv", "at_least_because", DIFFUSION_BECAUSE
 
 
 def _span(span: Span) -> dict[str, object]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
+from .blurs import in_order
 from .figures import KNOWN_COVERAGE, MS_PER_HOUR
 
 MS = 1000
@@ -30,12 +31,32 @@ FORMULAS: Mapping[str, str] = {
 }
 """How each total is computed from quarter_hours.csv; empty where the period has no row, since nothing is known then."""
 
+BOUNDS = (
+    "with address or proxy in it person_hours, active_sessions, started_sessions and peak are at least so much and "
+    "average_session_seconds at most; with source or shared listening_hours, average_audience and both quarter-hour "
+    "averages are at least so much too, and average_session_seconds is no bound"
+)
+"""Which figures of totals.csv are bounds where listeners could not be told apart."""
+
+MONTH_BECAUSE = (
+    "each because of blurs.csv, of the stream (of (all): of any), with end_utc after the month's start and start_utc "
+    f"before its end, where there are figures: {BOUNDS}"
+)
+
+DIFFUSION_BECAUSE = (
+    "each because of blurs.csv, of any stream, with end_utc after the diffusion's start_utc and start_utc before its "
+    "end, length_ms later: with address or proxy in it distinct_listeners, sessions, peak, tuned_in and tuned_out are "
+    "at least so much, with source or shared listening_ms too"
+)
+
 PROGRAM_FORMULAS: Mapping[str, str] = {
     "diffusions": "rows of the program",
     "diffusions_with_figures": "of these, rows with listening_ms",
     "listening_hours": "sum of listening_ms / 3600000",
     "average_audience": "sum of listening_ms / sum of length_ms, of the rows with a coverage_share of 0.5 or more",
     "peak": "greatest peak",
+    "at_least_because": "each at_least_because of the rows: with address or proxy in it the peak is at least so much, "
+    "with source or shared listening_hours and average_audience too",
 }
 """How each column of programs.csv is computed from diffusions.csv."""
 
@@ -113,12 +134,20 @@ class ProgramSums:
     known_listening_ms: int = 0
     known_length_ms: int = 0
     peak: int = 0
+    because: set[str] = field(default_factory=set)
 
     def add(
-        self, title: str, length_ms: int, listening_ms: int | None, peak: int | None, coverage: float | None
+        self,
+        title: str,
+        length_ms: int,
+        listening_ms: int | None,
+        peak: int | None,
+        coverage: float | None,
+        because: Iterable[str],
     ) -> None:
         self.title = title or self.title
         self.diffusions += 1
+        self.because.update(because)
         if listening_ms is None:
             return
         self.computed += 1
@@ -136,4 +165,10 @@ class ProgramSums:
             "listening_hours": self.listening_ms / MS_PER_HOUR if self.computed else None,
             "average_audience": self.known_listening_ms / self.known_length_ms if self.known_length_ms else None,
             "peak": self.peak if self.computed else None,
+            "at_least_because": reasons_cell(in_order(self.because)),
         }
+
+
+def reasons_cell(because: Iterable[str]) -> str | None:
+    """Reasons as a cell of a table has them."""
+    return " ".join(because) or None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 import random
@@ -19,7 +20,7 @@ from aircox_listen_stats import conf
 from aircox_listen_stats.fields import to_ms
 from aircox_listen_stats.kernel import metrics
 from aircox_listen_stats.kernel.correlate import Listening
-from aircox_listen_stats.models import Audience, QuarterHour, Session
+from aircox_listen_stats.models import Audience, Blur, QuarterHour, Session
 from aircox_listen_stats.pipeline import quarters
 from aircox_listen_stats.reports.grant_pack import ALL_STREAMS, WHOLE
 from tests.web import stations
@@ -241,3 +242,57 @@ def test_a_period_that_is_not_over_ends_with_the_last_quarter_hour(station):
     assert [one["name"] for one in manifest["months"]] == ["2026-11"]
     assert manifest["period"]["ended_utc"] == "2026-11-22T12:00:00Z"
     assert "agrees" in verified(Path("p.zip"))
+
+
+STRETCHES = [
+    (0, Blur.Why.ADDRESS, local(2026, 10, 30, 12), local(2026, 10, 30, 13)),
+    (1, Blur.Why.SOURCE, NOVEMBER - HOUR, NOVEMBER + 0.4 * MINUTE / 60),  # four tenths of a second into November
+    (1, Blur.Why.SHARED, BEGIN + 90 * MINUTE, BEGIN + 91 * MINUTE),  # in the first diffusion
+]
+
+
+@pytest.fixture
+def blurred(station) -> Path:
+    """The pack of a station on which listeners could not always be told apart."""
+    for stream, why, started, ended in STRETCHES:
+        Blur.objects.create(stream=station.streams[stream], why=why, started=started, ended=ended, most=20, compared=30)
+    call_command("listen_stats_grantpack", FIRST, LAST, "--output", "blurred.zip", stderr=io.StringIO())
+    return Path("blurred.zip")
+
+
+@pytest.mark.django_db
+def test_months_diffusions_and_programs_say_why_listeners_could_not_be_told_apart(blurred):
+    """Held against a plain look at every row and every stretch."""
+
+    def during(streams, started, ended) -> set[str]:
+        return {why.value for stream, why, a, b in STRETCHES if stream in streams and a < ended and started < b}
+
+    spans = {"2026-10": (BEGIN, NOVEMBER), "2026-11": (NOVEMBER, END), WHOLE: (BEGIN, END)}
+    streams = {ALL_STREAMS: (0, 1), "live": (0,), "low": (1,)}
+    for row in table(blurred, "totals.csv"):
+        expected = during(streams[row["stream"]], *spans[row["month"]])
+        assert set(row["at_least_because"].split()) == expected, (row["month"], row["stream"])
+    diffusions = table(blurred, "diffusions.csv")
+    for row in diffusions:
+        started = dt.datetime.fromisoformat(row["start_utc"])
+        expected = during((0, 1), started, started + dt.timedelta(milliseconds=int(row["length_ms"])))
+        assert set(row["at_least_because"].split()) == expected
+    assert [row["at_least_because"] for row in diffusions] == ["shared", "", "", ""]
+    assert [row["at_least_because"] for row in table(blurred, "programs.csv")] == ["shared", ""]
+    assert len(table(blurred, "blurs.csv")) == len(STRETCHES)
+    assert "agrees" in verified(blurred)
+
+
+@pytest.mark.django_db
+def test_a_reason_that_was_taken_out_is_named(blurred):
+    def without(content: bytes) -> bytes:
+        return content.replace(b"shared", b"")
+
+    for name, says in (
+        ("totals.csv", "totals.csv: at_least_because of 2026-10, (all) is address source"),
+        ("programs.csv", "programs.csv: at_least_because of 5 is empty"),
+        ("diffusions.csv", "diffusions.csv: at_least_because of"),
+    ):
+        assert any(one.startswith(says) for one in findings(changed(blurred, name, without))), name
+    short = changed(blurred, "blurs.csv", lambda content: b"\r\n".join(content.split(b"\r\n")[:1]) + b"\r\n")
+    assert any("totals.csv: at_least_because of whole, low is" in one for one in findings(short))
