@@ -133,6 +133,22 @@ class Connection(models.Model):
         ]
 
 
+def _told_exclusion() -> models.CharField:
+    """What a ruling spoke against."""
+    return models.CharField(
+        _("was excluded as"),
+        max_length=16,
+        null=True,
+        blank=True,
+        help_text=_("What it was taken for before a ruling spoke; null where none did."),
+    )
+
+
+def _told_rule() -> models.CharField:
+    """By which rule that was."""
+    return models.CharField(_("was excluded by rule"), max_length=64, null=True, blank=True)
+
+
 class Session(models.Model):
     """Stitched listening of one listener on one stream."""
 
@@ -166,14 +182,8 @@ class Session(models.Model):
         help_text=_("The rendition of which most was sent; null where there is none."),
     )
     switches = models.IntegerField(_("changes of rendition"), null=True, blank=True)
-    told_exclusion = models.CharField(
-        _("was excluded as"),
-        max_length=16,
-        null=True,
-        blank=True,
-        help_text=_("What it was taken for before a ruling spoke; null where none did."),
-    )
-    told_rule = models.CharField(_("was excluded by rule"), max_length=64, null=True, blank=True)
+    told_exclusion = _told_exclusion()
+    told_rule = _told_rule()
     referrer = models.CharField(
         _("referrer"),
         max_length=64,
@@ -529,14 +539,8 @@ class PlayerSession(models.Model):
     app = models.CharField(_("app"), max_length=48, blank=True)
     exclusion = models.CharField(_("excluded as"), max_length=16, blank=True)
     rule = models.CharField(_("by rule"), max_length=64, blank=True)
-    told_exclusion = models.CharField(
-        _("was excluded as"),
-        max_length=16,
-        null=True,
-        blank=True,
-        help_text=_("What it was taken for before a ruling spoke; null where none did."),
-    )
-    told_rule = models.CharField(_("was excluded by rule"), max_length=64, null=True, blank=True)
+    told_exclusion = _told_exclusion()
+    told_rule = _told_rule()
 
     class Meta:
         verbose_name = _("session in the web player")
@@ -585,14 +589,8 @@ class RecordingPlay(models.Model):
     app = models.CharField(_("app"), max_length=48, blank=True)
     exclusion = models.CharField(_("excluded as"), max_length=16, blank=True)
     rule = models.CharField(_("by rule"), max_length=64, blank=True)
-    told_exclusion = models.CharField(
-        _("was excluded as"),
-        max_length=16,
-        null=True,
-        blank=True,
-        help_text=_("What it was taken for before a ruling spoke; null where none did."),
-    )
-    told_rule = models.CharField(_("was excluded by rule"), max_length=64, null=True, blank=True)
+    told_exclusion = _told_exclusion()
+    told_rule = _told_rule()
 
     class Meta:
         verbose_name = _("play of a recording")

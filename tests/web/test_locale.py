@@ -15,26 +15,27 @@ import aircox_listen_stats
 from tools import compile_messages
 
 ROOT = Path(aircox_listen_stats.__file__).parent
+SITE = ROOT.parent / "example_project"
 CATALOGUES = sorted(ROOT.glob("locale/*/LC_MESSAGES/django.po"))
 KEYWORDS = {**DEFAULT_KEYWORDS, "gettext_lazy": None, "ngettext_lazy": (1, 2)}
 COMMENT = re.compile(r"{% comment %}.*?{% endcomment %}", re.DOTALL)
 PLACES = re.compile(r"%\((\w+)\)[sd]|%%")
 
 
-def sources():
-    for path in sorted([*ROOT.rglob("*.html"), *ROOT.glob("templates/**/*.txt")]):
+def sources(root):
+    for path in sorted([*root.rglob("*.html"), *root.glob("templates/**/*.txt")]):
         # What is no text becomes words of X, on lines with any indentation. A comment would become
         # one of Python's, and the lines after it would be read as a part of that.
         words = templatize(COMMENT.sub("", path.read_text()), origin=str(path)).splitlines()
         yield path, " ".join(line.strip() for line in words).encode()
-    for path in sorted(ROOT.rglob("*.py")):
+    for path in sorted(root.rglob("*.py")):
         yield path, path.read_bytes()
 
 
-def messages() -> dict[str, Path]:
+def messages(root: Path = ROOT) -> dict[str, Path]:
     """Every text that the app marks for translation, and where."""
     found = {}
-    for path, source in sources():
+    for path, source in sources(root):
         for _, text, _, _ in extract("python", io.BytesIO(source), keywords=KEYWORDS):
             found[text if isinstance(text, str) else text[0]] = path
     return found
@@ -56,6 +57,23 @@ def test_every_text_is_translated_with_its_places(catalogue):
             ids = read[text].id
             wanted = {place for one in ([ids] if isinstance(ids, str) else ids) for place in PLACES.findall(one)}
             assert set(PLACES.findall(string)) <= wanted, string
+
+
+def test_the_pretend_station_speaks_the_language_of_its_visitor_too():
+    """Its own site shows the widget and the player: English beside French would look like our mistake."""
+    read, of_app = (
+        {
+            one.id
+            for path in root.glob("locale/fr/**/*.po")
+            for one in read_po(io.BytesIO(path.read_bytes()))
+            if one.string
+        }
+        for root in (SITE, ROOT)
+    )
+    texts = messages(SITE)
+    assert len(texts) > 20
+    assert set(texts) - read - of_app == set()
+    assert not (read & of_app) - {""}, "said by the app already"
 
 
 def test_catalogues_are_compiled_without_the_gettext_programs():
