@@ -50,7 +50,11 @@ def _by_day(ended_ms: Ints, rows: Ints) -> list[Ints]:
     if not len(rows):
         return []
     settings = conf.get()
-    rows = rows[np.argsort(ended_ms[rows])]
-    first_ms, last_ms = ended_ms[rows[[0, -1]]].tolist()
-    days = calendar.broadcast_days(settings.zone, first_ms, last_ms + 1, starts=settings.broadcast_day_start)
-    return np.split(rows, np.searchsorted(ended_ms[rows], days.starts_ms[1:]))
+    ends_ms = ended_ms[rows]
+    days = calendar.broadcast_days(
+        settings.zone, int(ends_ms.min()), int(ends_ms.max()) + 1, starts=settings.broadcast_day_start
+    )
+    if len(days.starts_ms) == 1:
+        return [rows]
+    order = np.argsort(ends_ms)
+    return np.split(rows[order], np.searchsorted(ends_ms[order], days.starts_ms[1:]))
