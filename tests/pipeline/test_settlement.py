@@ -225,7 +225,7 @@ def test_what_aircox_loses_changes_no_settled_figure(
         assert standing() == before
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32 - 1))
 def test_rebuilt_in_any_pieces_and_after_the_sockets_went_the_figures_are_the_same(stream: Stream, seed: int) -> None:
     """Random polls of random sockets, random airings; settled, then rebuilt whole, twice, in pieces, and pruned.
