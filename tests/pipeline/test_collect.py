@@ -176,9 +176,11 @@ def test_who_lost_the_lease_while_hearing_stores_nothing(db: None) -> None:
     one = collector(poll(15, heard(1, 3, 15)))
     one.step(now_ms=at(0))
     assert lease.acquire(lease.COLLECTOR, "another", now_ms=at(31))
-    # What was asked for is there, and the renewal is not due yet.
-    for _ in range(20):
+    # The renewal is not due yet: it is lost when what was asked for is there.
+    for _ in range(2000):
         one.step(now_ms=at(1))
+        if not one.is_active:
+            break
         time.sleep(0.01)
     assert (one.is_active, Session.objects.count(), told(one)) == (False, 0, 0)
     one.close()
@@ -342,12 +344,12 @@ def test_run_ends_soon_after_it_is_told_to_and_lets_the_lease_go(db: None) -> No
 
     thread = threading.Thread(target=run)
     thread.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not one.is_active and time.monotonic() < deadline:
         time.sleep(0.05)
     assert one.is_active
     stop.set()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
     assert to_ms(Lease.objects.get(pk="collector").expires) <= time.time() * 1000
 

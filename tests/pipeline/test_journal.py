@@ -184,7 +184,7 @@ def test_two_that_take_up_at_once_take_each_record_once(folder: Path) -> None:
 
     def take() -> None:
         try:
-            ready.wait(10)
+            ready.wait(60)
             journal.adopt()
         except DatabaseError as error:
             troubles.append(error)
@@ -195,7 +195,7 @@ def test_two_that_take_up_at_once_take_each_record_once(folder: Path) -> None:
     for one in threads:
         one.start()
     for one in threads:
-        one.join(30)
+        one.join(60)
     journal.adopt()
     assert sorted(clients(), key=int) == numbers(300)
     assert troubles == []
