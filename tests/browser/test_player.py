@@ -107,7 +107,7 @@ def stream_file(tmp_path_factory):
     file = tmp_path_factory.mktemp("stream") / "stream.mp3"
     tone = ["-f", "lavfi", "-i", "sine=frequency=220", "-t", "60"]
     command = [str(parts.find("ffmpeg")), "-v", "error", *tone, "-b:a", "32k", "-write_xing", "0", str(file)]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=SOON_SECONDS)
     return file
 
 
@@ -663,13 +663,13 @@ def test_a_page_of_another_origin_is_refused_though_it_has_a_valid_visit(site, s
     page.get_by_role("button").click()
     until(page, "document.querySelector('audio').currentTime > 0.2")
     refused = wait_for(page, heard, "GET")
-    visit = httpx.get(site.url + ADDRESS).json()["visit"]
+    visit = httpx.get(site.url + ADDRESS, timeout=SOON_SECONDS).json()["visit"]
     event = {"visit": visit, "sequence": 0, "state": "playing", "src": site.url + MOUNT}
     assert page.evaluate(f"navigator.sendBeacon('{site.url}{ADDRESS}', {json.dumps(json.dumps(event))})")
     refused += wait_for(page, heard, "POST")
     assert [(one["headers"]["origin"], one["status"]) for one in refused] == [(stranger, 403)] * 2
     assert not PlayerEvent.objects.exists()
-    assert httpx.post(site.url + ADDRESS, json=event).status_code == 204
+    assert httpx.post(site.url + ADDRESS, json=event, timeout=SOON_SECONDS).status_code == 204
 
 
 def wait_for(page: Page, heard: Callable[[], list[dict[str, Any]]], method: str) -> list[dict[str, Any]]:

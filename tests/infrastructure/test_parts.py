@@ -29,7 +29,7 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def wait_for(condition, seconds: float = 15.0) -> None:
+def wait_for(condition, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not so within {seconds:g} s"
@@ -108,7 +108,7 @@ def test_liquidsoap_streams_into_icecast_and_a_listener_is_counted(icecast_serve
     liquidsoap_playout.start(TONE.format(port=server.port, password=server.source_password))
     assert "Liquidsoap" in liquidsoap_playout.ask("version")
     wait_for(lambda: server.has_source("/live.mp3"))
-    with httpx.stream("GET", f"{server.url}/live.mp3", headers={"User-Agent": "Proof/1"}) as answer:
+    with httpx.stream("GET", f"{server.url}/live.mp3", headers={"User-Agent": "Proof/1"}, timeout=60) as answer:
         sound = answer.iter_bytes()  # held: a collected iterator hangs up
         assert next(sound)
         wait_for(lambda: server.listeners("/live.mp3") == 1)
@@ -138,7 +138,7 @@ def test_chromium_shows_a_page(browser, shots_folder: Path):
 @pytest.mark.parametrize("server", ["uvicorn", "daphne"])
 def test_an_asgi_server_answers_over_http(asgi_server, server):
     running = asgi_server("tests.infrastructure.echo:application", server=server)
-    assert httpx.get(f"{running.url}/any").text == "heard /any"
+    assert httpx.get(f"{running.url}/any", timeout=60).text == "heard /any"
     running.stop()
     assert not child.answers(running.port)
 

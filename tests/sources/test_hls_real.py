@@ -63,7 +63,7 @@ def documented_log_format() -> str:
 
 def target_seconds(nginx: Nginx) -> int:
     """What the playlists promise."""
-    found = re.search(r"#EXT-X-TARGETDURATION:(\d+)", httpx.get(f"{nginx.url}/hls/hi.m3u8").text)
+    found = re.search(r"#EXT-X-TARGETDURATION:(\d+)", httpx.get(f"{nginx.url}/hls/hi.m3u8", timeout=WAIT_SECONDS).text)
     assert found
     return int(found[1])
 
@@ -152,7 +152,7 @@ def test_every_player_is_told_with_its_listening_time(nginx: Nginx, settings: An
             nginx.rotate()
             turned = True
         time.sleep(LOOK_SECONDS)
-    players.join(10)
+    players.join(WAIT_SECONDS)
     assert len(clients) == len(planned), "a player failed; its traceback stands above"
     problems = [*check(rich, clients, target), *check_combined(plain, clients), *check_stored(rich)]
     problems += check_live(shown, clients, target, began + hls_players.LOOKS_AT_SECONDS)

@@ -25,7 +25,7 @@ HASH = "8c2f0e7a1d4b9f36"
 DIGITS = "3221225985"
 """A hash of digits alone. As a number it is 192.0.2.1."""
 
-JOIN_SECONDS = 20.0
+JOIN_SECONDS = 60.0
 
 
 def line(who: str, *, seconds: int = 115, stamp: str = "22/Nov/2026:02:07:31 +0000", agent: str = "VLC/3.0.20") -> str:
@@ -122,7 +122,7 @@ def listen(port: int, seconds: float, agent: str) -> tuple[float, float]:
     deadline = time.monotonic() + JOIN_SECONDS
     while True:
         try:
-            player = socket.create_connection(("127.0.0.1", port), timeout=5)
+            player = socket.create_connection(("127.0.0.1", port), timeout=JOIN_SECONDS)
             break
         except OSError:
             assert time.monotonic() < deadline, "Liquidsoap's harbor does not answer"

@@ -19,7 +19,7 @@ from tests.parts.icecast import Icecast, Mount
 
 pytestmark = pytest.mark.real
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def page(server: Icecast) -> bytes:
-    return httpx.get(f"{server.url}/status-json.xsl").content
+    return httpx.get(f"{server.url}/status-json.xsl", timeout=PATIENCE_SECONDS).content
 
 
 def now_ms() -> int:

@@ -29,7 +29,10 @@ from tests.web.callback_settings import AIRCOX_LISTEN_STATS, PATH
 pytestmark = [pytest.mark.real, pytest.mark.django_db(transaction=True)]
 
 APPLICATION = "aircox_listen_stats.asgi:application"
+PATIENT = "tests.web.callback_patient:application"
 CALLERS = 8
+ANSWER_SECONDS = 60
+"""Nobody waits so long where all is well."""
 STORM_SECONDS = 1.0
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -44,14 +47,14 @@ def journals(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def start(
     asgi_server: Callable[..., AsgiServer], child_environment: dict[str, str], journals: Path
-) -> Callable[[], AsgiServer]:
+) -> Callable[..., AsgiServer]:
     """Starts a uvicorn that takes callbacks."""
     environment = {
         **child_environment,
         "DJANGO_SETTINGS_MODULE": "tests.web.callback_settings",
         "LISTEN_STATS_TEST_JOURNALS": str(journals),
     }
-    return lambda: asgi_server(APPLICATION, environment=environment)
+    return lambda application=APPLICATION: asgi_server(application, environment=environment)
 
 
 class Storm:
@@ -66,7 +69,7 @@ class Storm:
             one.start()
 
     def _call(self) -> None:
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)) as line:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)) as line:
             self._call_on(line)
 
     def _call_on(self, line: http.client.HTTPConnection) -> None:
@@ -84,7 +87,7 @@ class Storm:
 
     def wait(self) -> None:
         for one in self.threads:
-            one.join(20)
+            one.join(2 * ANSWER_SECONDS)
 
 
 def kept() -> Counter[int]:
@@ -123,7 +126,7 @@ def step() -> None:
 
 @pytest.mark.parametrize("database", ["that works", "that takes nothing"])
 def test_what_was_answered_survives_a_kill_and_is_in_the_inbox_once(
-    start: Callable[[], AsgiServer], journals: Path, database: str
+    start: Callable[..., AsgiServer], journals: Path, database: str
 ) -> None:
     numbers, storms = itertools.count(), []
     with ExitStack() as locked:
@@ -150,7 +153,7 @@ def test_what_was_answered_survives_a_kill_and_is_in_the_inbox_once(
     print(f"\n{database}: {sum(len(one.answered) for one in storms)} answered, {waiting.dead_bytes} bytes were left")
 
 
-def test_the_next_process_takes_what_the_killed_one_left(start: Callable[[], AsgiServer], journals: Path) -> None:
+def test_the_next_process_takes_what_the_killed_one_left(start: Callable[..., AsgiServer], journals: Path) -> None:
     """Without a collector: on its first callback."""
     numbers = itertools.count()
     server = start()
@@ -163,7 +166,7 @@ def test_the_next_process_takes_what_the_killed_one_left(start: Callable[[], Asg
     assert journal.waiting().dead == 1
     another = start()
     body = "action=listener_remove&duration=9&client=999999&mount=%2flive%2emp3&ip=192.0.2.1"
-    with closing(http.client.HTTPConnection("127.0.0.1", another.port, timeout=10)) as line:
+    with closing(http.client.HTTPConnection("127.0.0.1", another.port, timeout=ANSWER_SECONDS)) as line:
         line.request("POST", PATH, body=body, headers=FORM)
         assert line.getresponse().status == 200
     storm.answered.append(999_999)
@@ -172,8 +175,8 @@ def test_the_next_process_takes_what_the_killed_one_left(start: Callable[[], Asg
     until(lambda: len(list(journals.iterdir())) == 1)
 
 
-def test_an_orderly_end_leaves_nothing_behind(start: Callable[[], AsgiServer], journals: Path) -> None:
-    server = start()
+def test_an_orderly_end_leaves_nothing_behind(start: Callable[..., AsgiServer], journals: Path) -> None:
+    server = start(PATIENT)
     storm = Storm(server.port, itertools.count())
     until(lambda: len(storm.answered) > 20)
     server.stop()
@@ -184,7 +187,7 @@ def test_an_orderly_end_leaves_nothing_behind(start: Callable[[], AsgiServer], j
 
 
 def test_a_real_icecasts_callbacks_come_through_the_raw_door_and_admit(
-    start: Callable[[], AsgiServer], icecast_server: Callable[..., Icecast], journals: Path
+    start: Callable[..., AsgiServer], icecast_server: Callable[..., Icecast], journals: Path
 ) -> None:
     server = start()
     address = server.url + PATH
@@ -207,7 +210,7 @@ def test_a_real_icecasts_callbacks_come_through_the_raw_door_and_admit(
             ("listener_remove", "Sonos"),
         ]
         # Whatever the answer is, it admits: also with a wrong word, and with no listener turned away after it.
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=ANSWER_SECONDS) as line:
             line.sendall(f"POST {PATH[:-1]}x/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
             answer = line.recv(4096).lower()
         assert b" 404 " in answer.splitlines()[0]
@@ -216,7 +219,7 @@ def test_a_real_icecasts_callbacks_come_through_the_raw_door_and_admit(
 
 
 def test_a_real_icecast_admits_when_the_word_is_wrong(
-    start: Callable[[], AsgiServer], icecast_server: Callable[..., Icecast]
+    start: Callable[..., AsgiServer], icecast_server: Callable[..., Icecast]
 ) -> None:
     server = start()
     options: dict[str, Any] = {

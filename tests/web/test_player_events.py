@@ -329,7 +329,7 @@ def test_tabs_and_doubled_beacons_at_once_are_each_kept_once(client):
     def worker(number: int) -> list[int]:
         try:
             own = Client()
-            together.wait(timeout=30)
+            together.wait(timeout=60)
             return [tell(own, event(tokens[number % 2], sequence=sequence)).status_code for sequence in range(12)]
         finally:
             connection.close()
