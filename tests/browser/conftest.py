@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.parts import chromium
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 ALLOW = "DJANGO_ALLOW_ASYNC_UNSAFE"
+SOON_MS = 60_000
+"""Nobody waits so long where all is well."""
+expect.set_options(timeout=SOON_MS)
 
 
 @pytest.fixture(scope="package")

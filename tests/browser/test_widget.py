@@ -7,6 +7,7 @@ import time
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.conftest import SOON_MS
 from tests.browser.widget_site import SOCKETS_VARIABLE
 from tests.web import live_station
 
@@ -17,7 +18,6 @@ pytestmark = [
 ]
 
 WIDGET = "header aircox-listeners, nav aircox-listeners"
-SOON_MS = 6000
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
 
@@ -74,7 +74,7 @@ def test_the_page_shows_the_count_and_follows_it_without_any_noise(site, station
     expect(shown(page).locator("[part=label]")).to_have_text("listeners")
     page.screenshot(path=shots_folder / "widget-desktop.png")
     station.store(1)
-    expect(shown(page).locator("[part=count]")).to_have_text("1", timeout=SOON_MS)
+    expect(shown(page).locator("[part=count]")).to_have_text("1")
     expect(shown(page).locator("[part=label]")).to_have_text("listener")
     page.set_viewport_size(PHONE)
     page.screenshot(path=shots_folder / "widget-phone.png")
@@ -86,10 +86,10 @@ def test_the_page_shows_the_count_and_follows_it_without_any_noise(site, station
 def test_nobody_listening_is_zero_and_a_stale_source_is_unknown(site, station, page, shots_folder):
     station.store(0)
     page.goto(site.url)
-    expect(shown(page).locator("[part=count]")).to_have_text("0", timeout=SOON_MS)
+    expect(shown(page).locator("[part=count]")).to_have_text("0")
     expect(shown(page)).to_have_attribute("data-state", "live")
     station.store(7, stale_after_ms=1)
-    expect(shown(page)).to_have_attribute("data-state", "unknown", timeout=SOON_MS)
+    expect(shown(page)).to_have_attribute("data-state", "unknown")
     expect(shown(page).locator("[part=unknown]")).to_have_text("number of listeners unknown")
     expect(shown(page).locator("[part=count]")).to_be_hidden()
     page.screenshot(path=shots_folder / "widget-unknown.png")
@@ -103,7 +103,7 @@ def test_a_page_swap_keeps_the_one_socket(site, station, page):
         expect(page).not_to_have_url(site.url + "/")
         expect(shown(page)).to_contain_text("42")
     station.store(43)
-    expect(shown(page)).to_contain_text("43", timeout=SOON_MS)
+    expect(shown(page)).to_contain_text("43")
     assert len(page.opened_sockets) == 1
     assert page.noise == []
 
@@ -126,15 +126,26 @@ def test_several_elements_share_one_socket_and_the_last_one_ends_it(site, statio
     assert "second" in opened.value.url
 
 
+HUNG_UP = """
+const close = WebSocket.prototype.close;
+WebSocket.prototype.close = function (...given) {
+  window.hungUpAt = performance.now();
+  return close.apply(this, given);
+};
+"""
+
+
 def test_a_socket_ends_a_few_seconds_after_its_last_element(site, station, page):
+    page.add_init_script(HUNG_UP)
     with page.expect_event("websocket") as opened:
         page.goto(site.url)
     expect(shown(page)).to_contain_text("42")
     socket = opened.value
-    with socket.expect_event("close", timeout=10_000):
-        page.evaluate("document.querySelectorAll('aircox-listeners').forEach((one) => one.remove())")
-        page.wait_for_timeout(1000)
-        assert not socket.is_closed()
+    remove = "document.querySelectorAll('aircox-listeners').forEach((one) => one.remove())"
+    with socket.expect_event("close", timeout=SOON_MS):
+        removed_at = page.evaluate(f"() => {{ {remove}; return performance.now(); }}")
+    # By the page's own clock: a busy machine may tell us late.
+    assert page.evaluate("hungUpAt") - removed_at > 1000
 
 
 def test_without_websockets_it_polls_and_comes_back_when_there_are_some(site, station, page, sockets_on):
@@ -150,11 +161,11 @@ def test_without_websockets_it_polls_and_comes_back_when_there_are_some(site, st
           '<aircox-listeners station="campus" src="/audience/live/campus.json" poll-seconds="2"></aircox-listeners>')"""
     )
     polled = page.locator("body > aircox-listeners")
-    expect(polled).to_contain_text("44", timeout=SOON_MS)
+    expect(polled).to_contain_text("44")
     station.store(45)
-    expect(polled).to_contain_text("45", timeout=SOON_MS)
+    expect(polled).to_contain_text("45")
     sockets_on.touch()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120  # the longer there was none, the later it asks again
     station.store(46)
     while True:
         before = polls(page)
@@ -163,7 +174,7 @@ def test_without_websockets_it_polls_and_comes_back_when_there_are_some(site, st
             break
         assert time.monotonic() < deadline, "it goes on polling although there are websockets"
     station.store(47)
-    expect(polled).to_contain_text("47", timeout=SOON_MS)
+    expect(polled).to_contain_text("47")
 
 
 def test_where_there_is_no_asgi_it_can_be_told_to_poll_only(site, station, page):
@@ -181,7 +192,7 @@ def test_it_says_unknown_by_its_own_clock_when_the_line_is_cut(site, station, pa
     expect(shown(page)).to_contain_text("42")
     page.evaluate("document.querySelector('aircox-listeners').setAttribute('stale-seconds', '3')")
     site.stop()
-    expect(shown(page)).to_have_attribute("data-state", "unknown", timeout=SOON_MS)
+    expect(shown(page)).to_have_attribute("data-state", "unknown")
     expect(shown(page)).not_to_contain_text("42")
 
 
@@ -199,7 +210,7 @@ def test_it_comes_back_after_the_server_restarts(station, asgi_server, child_env
         asgi_server("tests.browser.widget_site:application", environment=environment)
     finally:
         asgi.free_port = real_free_port
-    expect(shown(page)).to_contain_text("50", timeout=20_000)
+    expect(shown(page)).to_contain_text("50")
 
 
 def test_its_parts_and_properties_can_be_styled(site, station, page):
@@ -235,11 +246,11 @@ def test_plural_and_number_follow_the_language_of_the_page(site, station, page):
           + '<b slot="label">Ohren</b></aircox-listeners></p>')"""
     )
     polish = page.locator("p[lang=pl] aircox-listeners")
-    expect(polish.locator("[part=label]")).to_have_text("słuchaczy", timeout=SOON_MS)
+    expect(polish.locator("[part=label]")).to_have_text("słuchaczy")
     expect(page.locator("p[lang=de] aircox-listeners [part=count]")).to_have_text("12.345")
     expect(page.locator("p[lang=de] aircox-listeners")).to_contain_text("Ohren")
     station.store(3)
-    expect(polish.locator("[part=label]")).to_have_text("słuchacze", timeout=SOON_MS)
+    expect(polish.locator("[part=label]")).to_have_text("słuchacze")
 
 
 def test_a_change_is_an_event_with_the_figures(site, station, page):
@@ -249,7 +260,7 @@ def test_a_change_is_an_event_with_the_figures(site, station, page):
     page.goto(site.url)
     expect(shown(page)).to_contain_text("42")
     station.store(43)
-    expect(shown(page)).to_contain_text("43", timeout=SOON_MS)
+    expect(shown(page)).to_contain_text("43")
     changes = page.evaluate("changes")
     assert [change["listeners"] for change in changes] == [42, 43]
     assert changes[0]["station"] == "campus"
@@ -261,7 +272,7 @@ def test_it_says_when_a_servers_total_is_in_the_number(site, station, page):
     expect(shown(page)).to_contain_text("42")
     assert shown(page).get_attribute("data-includes-totals") is None
     station.store(43, includes_totals=True)
-    expect(shown(page)).to_have_attribute("data-includes-totals", "", timeout=SOON_MS)
+    expect(shown(page)).to_have_attribute("data-includes-totals", "")
     assert page.evaluate("document.querySelector('aircox-listeners').includesTotals") is True
 
 
@@ -271,11 +282,19 @@ def test_it_is_read_aloud_seldom(site, station, page):
     live = shown(page).locator(".announcement")
     assert live.get_attribute("aria-live") == "polite"
     station.store(43)
-    expect(shown(page).locator("[part=count]")).to_have_text("43", timeout=SOON_MS)
+    expect(shown(page).locator("[part=count]")).to_have_text("43")
     expect(live).to_have_text("")
+    # It is taken away again: before a busy machine has looked, perhaps.
+    live.evaluate(
+        """(live) => {
+          window.announced = [];
+          new MutationObserver(() => announced.push(live.textContent))
+            .observe(live, { childList: true, characterData: true, subtree: true });
+        }"""
+    )
     shown(page).evaluate("(element) => element.setAttribute('announce-seconds', '1')")
     station.store(44)
-    expect(live).to_have_text("44 listeners", timeout=SOON_MS)
+    page.wait_for_function("announced.includes('44 listeners')", timeout=SOON_MS)
 
 
 def test_a_hidden_tab_hangs_up_and_a_shown_one_comes_back(site, station, page):
@@ -291,7 +310,7 @@ def test_a_hidden_tab_hangs_up_and_a_shown_one_comes_back(site, station, page):
     station.store(60)
     with page.expect_event("websocket"):
         page.evaluate(hide, False)
-    expect(shown(page)).to_contain_text("60", timeout=SOON_MS)
+    expect(shown(page)).to_contain_text("60")
 
 
 def test_a_browser_without_javascript_shows_the_page_all_the_same(site, station, browser):
