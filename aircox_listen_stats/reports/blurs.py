@@ -175,13 +175,18 @@ class Times:
 class Blurred:
     """Every stretch of some time in which listeners of a stream could not be told apart. They are few, and read once.
 
-    ``found``: station, stream, reason, and the bounds in milliseconds.
+    ``found``: station, stream, reason, and the bounds in milliseconds. ``of``: the time of which it is every one.
     """
 
     found: Sequence[tuple[int, int, str, int, int]] = ()
+    of: tuple[int, int] = (0, 0)
 
     def __bool__(self) -> bool:
         return bool(self.found)
+
+    def reaches(self, started_ms: int, ended_ms: int) -> bool:
+        """Whether it tells of all of that time."""
+        return self.of[0] <= started_ms and ended_ms <= self.of[1]
 
     @cached_property
     def of_stations(self) -> Mapping[int, Times]:
@@ -202,13 +207,20 @@ class Blurred:
 NEVER = Times(stretches={})
 
 
+def within(started_ms: int, ended_ms: int) -> QuerySet[Blur]:
+    """What is found of that time, of any stream."""
+    return Blur.objects.filter(started__lt=from_ms(ended_ms), ended__gt=from_ms(started_ms))
+
+
 def read(started_ms: int, ended_ms: int, *, station_id: int | None = None) -> Blurred:
     """What is found of that time, of every stream of the station, or of all stations; in one query."""
-    found = Blur.objects.filter(started__lt=from_ms(ended_ms), ended__gt=from_ms(started_ms))
+    found = within(started_ms, ended_ms)
     if station_id is not None:
         found = found.filter(stream__station_id=station_id)
     columns = found.values_list("stream__station_id", "stream_id", "why", "started", "ended")
-    return Blurred(found=[(*key, to_ms(started), to_ms(ended)) for *key, started, ended in columns])
+    return Blurred(
+        found=[(*key, to_ms(started), to_ms(ended)) for *key, started, ended in columns], of=(started_ms, ended_ms)
+    )
 
 
 # One scope ---------------------------------------------------------------------------------------

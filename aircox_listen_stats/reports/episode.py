@@ -18,7 +18,7 @@ from ..kernel.distinct import Part, Range, distinct
 from ..kernel.types import Layer, RuleSet
 from ..models import Airing, Recording, RecordingPlay, Stream
 from . import rows
-from .blurs import Reason, in_order
+from .blurs import Blurred, Reason, in_order
 from .figures import MS_PER_HOUR, falls_short, hours, is_hidden, share
 from .flow import MOST_SESSIONS
 from .heard import heard
@@ -102,15 +102,23 @@ def of_airing(airing: Airing, rules: RuleSet, settings: Settings, *, now: dt.dat
 
 
 def of_program(
-    lines: Iterable[DiffusionLine], rules: RuleSet, settings: Settings, *, now: dt.datetime
+    lines: Iterable[DiffusionLine],
+    rules: RuleSet,
+    settings: Settings,
+    *,
+    now: dt.datetime,
+    blurred: Blurred | None = None,
 ) -> tuple[EpisodeTotals, ...]:
-    """The first SHOWN episodes of these diffusions of one program that were heard more than once, in their order."""
+    """The first SHOWN episodes of these diffusions of one program that were heard more than once, in their order.
+
+    ``blurred``: when listeners could not be told apart, where that has been read.
+    """
     asked = [(line.program_id, line.episode_id) for line in lines]
     ids = dict.fromkeys(episode_id for _, episode_id in asked if episode_id is not None)
     program_id = next((program_id for program_id, _ in asked), None)
     if not ids or program_id is None:
         return ()
-    return tuple(_episodes(program_id, list(ids), rules, settings, now, most=SHOWN))
+    return tuple(_episodes(program_id, list(ids), rules, settings, now, most=SHOWN, blurred=blurred))
 
 
 def each_of_program(
@@ -141,13 +149,14 @@ def _episodes(
     now: dt.datetime,
     *,
     most: int | None = None,
+    blurred: Blurred | None = None,
 ) -> Iterator[EpisodeTotals]:
-    """The first ``most`` episodes of ``ids`` that were heard more than once, in order; one query, or four and more."""
+    """The first ``most`` episodes of ``ids`` that were heard more than once, in order; one query, or three and more."""
     several = _heard_more_than_once(program_id, ids, now)
     chosen = [key for key in ids if key in several][:most]
     if not chosen:
         return
-    aired, played = _aired(program_id, chosen, rules.name, now), _played(chosen)
+    aired, played = _aired(program_id, chosen, rules.name, now, blurred), _played(chosen)
     period_of = partial(
         calendar.period_start,
         rotation=settings.key_rotation,
@@ -174,7 +183,7 @@ def _heard_more_than_once(program_id: int, ids: Collection[int], now: dt.datetim
 
 
 def _aired(
-    program_id: int, ids: Collection[int], rule_set: str, now: dt.datetime
+    program_id: int, ids: Collection[int], rule_set: str, now: dt.datetime, blurred: Blurred | None
 ) -> Mapping[int | None, list[DiffusionLine]]:
     marks = ", ".join(["%s"] * len(ids))
     where = (
@@ -182,7 +191,7 @@ def _aired(
     )
     lines = [line_of(row) for row in select(rule_set, where, [program_id, Layer.DIFFUSION.value, to_ms(now), *ids])]
     found: dict[int | None, list[DiffusionLine]] = defaultdict(list)
-    for line in marked(lines):
+    for line in marked(lines, blurred):
         found[line.episode_id].append(line)
     return found
 

@@ -110,10 +110,10 @@ def line_of(row: Sequence[Any]) -> DiffusionLine:
 def marked(lines: Sequence[DiffusionLine], blurred: Blurred | None = None) -> list[DiffusionLine]:
     """The same lines, with the reasons why listeners could not be told apart in some of them.
 
-    ``blurred`` must reach as far as the lines do; without it, it is read: one query.
+    In one query, or in none where ``blurred``, of their station or of all, reaches as far as they do.
     """
-    if blurred is None:
-        blurred = blurs.read(*_reach(lines)) if lines else Blurred()
+    if lines and (blurred is None or not blurred.reaches(*_reach(lines))):
+        blurred = blurs.read(*_reach(lines))
     if not blurred:
         return list(lines)
     starts, ends = [to_ms(line.started) for line in lines], [_told_until(line) for line in lines]

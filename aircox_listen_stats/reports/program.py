@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Count, Q
+from django.db.models import Case, Count, Exists, Max, Q, When
 
 from .. import conf
 from ..fields import to_ms
 from ..kernel.types import Layer
 from ..models import Airing, Audience
-from . import episode
+from . import blurs, episode
 from .blurs import Blurred, Reason, Sense, sense_of
 from .episode import EpisodeTotals
 from .figures import average, change, falls_short, hours, share
 from .lines import DiffusionLine, line_of, marked, select
-from .programs import because, period_sums, read_blurred, with_figures
+from .programs import because, both_periods, period_sums, with_figures
 from .query import Period, ReportQuery
 
 PAGE_DIFFUSIONS = 52
@@ -74,11 +74,10 @@ class ProgramAudience:
 
 
 def program_audience(program_id: int, query: ReportQuery, *, now: dt.datetime, page: int = 1) -> ProgramAudience:
-    """The program in the period, in three queries (a fourth where listeners could not be told apart) and those of its
+    """The program in the period, in two queries (four where listeners could not be told apart) and those of its
     episodes; a page past the last one is the last one.
     """
-    blurred = read_blurred(query, now)
-    totals = _totals(program_id, query, now, blurred)
+    totals, blurred = _totals(program_id, query, now)
     pages = max(1, -(-totals.diffusions // PAGE_DIFFUSIONS))
     page = min(max(page, 1), pages)
     lines = tuple(marked(read_lines(program_id, query, now=now, first=(page - 1) * PAGE_DIFFUSIONS), blurred))
@@ -92,7 +91,7 @@ def program_audience(program_id: int, query: ReportQuery, *, now: dt.datetime, p
         page=page,
         pages=pages,
         lines=lines,
-        episodes=episode.of_program(lines, query.rules, conf.get(), now=now),
+        episodes=episode.of_program(lines, query.rules, conf.get(), now=now, blurred=blurred),
     )
 
 
@@ -148,7 +147,9 @@ def _within(program_id: int, query: ReportQuery, now: dt.datetime) -> tuple[str,
     return where, [Layer.DIFFUSION.value, program_id, query.period.started_ms, ended_ms]
 
 
-def _totals(program_id: int, query: ReportQuery, now: dt.datetime, blurred: Blurred) -> ProgramTotals:
+def _totals(program_id: int, query: ReportQuery, now: dt.datetime) -> tuple[ProgramTotals, Blurred]:
+    """The totals, and when listeners could not be told apart in the two periods: mostly never, which costs no query."""
+    reach = both_periods(query, now)
     airings = Airing.objects.on_layer(Layer.DIFFUSION).filter(
         program_id=program_id,
         started__gte=query.period.before().started_ms,
@@ -159,13 +160,15 @@ def _totals(program_id: int, query: ReportQuery, now: dt.datetime, blurred: Blur
         diffusions=Count("id", filter=within),
         computed=Count("figures__id", filter=within),
         provisional=Count("figures__id", filter=within & Q(figures__settled=False)),
+        is_blurred=Max(Case(When(Exists(blurs.within(*reach)), then=1), default=0)),
         **period_sums(within),
     )
+    blurred = blurs.read(*reach) if row["is_blurred"] else Blurred(of=reach)
     mean = average(row["known_listening"], row["known_length"])
     before = average(row["known_listening_before"], row["known_length_before"])
     why = because(airings, blurred, query.period.started_ms)
     changed, reasons, reasons_before = change(mean, before), *(why[program_id, at] for at in (True, False))
-    return ProgramTotals(
+    totals = ProgramTotals(
         diffusions=row["diffusions"],
         computed=row["computed"],
         provisional=row["provisional"],
@@ -179,6 +182,7 @@ def _totals(program_id: int, query: ReportQuery, now: dt.datetime, blurred: Blur
         before_at_least_because=reasons_before,
         change_is=sense_of(changed, "average", reasons, reasons_before),
     )
+    return totals, blurred
 
 
 def _newest_title(program_id: int) -> str:

@@ -103,7 +103,8 @@ def program_list(
     airings = _diffusions(query, before.started_ms, min(query.period.ended_ms, to_ms(now)), only)
     latest = _latest(airings.filter(started__gte=query.period.started_ms))
     totals = list(_totals(airings, query.period.started_ms))
-    why = because(airings, read_blurred(query, now), query.period.started_ms)
+    blurred = blurs.read(*both_periods(query, now), station_id=query.station_id)
+    why = because(airings, blurred, query.period.started_ms)
     lines = [_line(row, latest[row["program_id"]], titles, why) for row in totals if row["diffusions"]]
     lines.sort(key=lambda line: (-(line.average or 0), line.title.casefold(), line.program_id))
     listed = {line.program_id for line in lines}
@@ -156,10 +157,9 @@ def period_sums(within: Q) -> dict[str, Any]:
     }
 
 
-def read_blurred(query: ReportQuery, now: dt.datetime) -> Blurred:
-    """When listeners could not be told apart in the period and the one before it."""
-    ended_ms = min(query.period.ended_ms, to_ms(now)) + blurs.LONGEST_AIRING_MS
-    return blurs.read(query.period.before().started_ms, ended_ms, station_id=query.station_id)
+def both_periods(query: ReportQuery, now: dt.datetime) -> tuple[int, int]:
+    """From the start of the period before to where what was on air in the period has ended."""
+    return query.period.before().started_ms, min(query.period.ended_ms, to_ms(now)) + blurs.LONGEST_AIRING_MS
 
 
 def because(airings: AiringQuerySet, blurred: Blurred, started_ms: int) -> Because:

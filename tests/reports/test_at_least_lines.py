@@ -17,13 +17,15 @@ from typing import Any
 import numpy as np
 import pytest
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from aircox_listen_stats import conf
 from aircox_listen_stats.fields import to_ms
 from aircox_listen_stats.models import Airing, Blur
-from aircox_listen_stats.reports import blurs, report_tables, spans
+from aircox_listen_stats.reports import blurs, lines, report_tables, spans
 from aircox_listen_stats.reports.blurs import JOINED, TOLD_APART, Reason, Sense, sense_of
 from aircox_listen_stats.reports.periods import Scope, ScopeKind
 from aircox_listen_stats.reports.scope_report import ScopeReport, scope_report
@@ -405,3 +407,38 @@ def test_json_of_the_command_is_that_of_the_page(told: Told, staff: Client, tmp_
     call_command("listen_stats_report", "--period", "2026-10-25", "--format", "json", "--output", "report")
     page = staff.get(reverse("listen_stats:report"), {"period": "2026-10-25", "format": "json"}).json()
     assert json.loads(Path("report").read_bytes()) == page
+
+
+def test_what_was_read_of_a_time_is_asked_again_beyond_it_alone(told: Told, django_assert_num_queries: Any) -> None:
+    told.blur(20_000, 20_100)
+    line = lines.read_line(Airing.objects.get(started=at(20_000)).pk, "triton")
+    with django_assert_num_queries(1):
+        found = blurs.read(to_ms(at(20_000)), to_ms(at(25_400)))
+    with django_assert_num_queries(0):
+        assert lines.marked([line], found)[0].at_least_because == (Reason.ADDRESS,)
+    narrow, nothing = blurs.read(to_ms(at(21_000)), to_ms(at(22_000))), blurs.read(to_ms(at(0)), to_ms(at(1)))
+    for other in (narrow, nothing, None):
+        with django_assert_num_queries(1):
+            assert lines.marked([line], other)[0].at_least_because == (Reason.ADDRESS,)
+    far = blurs.read(to_ms(at(-90_000)), to_ms(at(400_000)), station_id=2)
+    assert (far.found, far.reaches(to_ms(at(0)), to_ms(at(1)))) == ([], True)
+
+
+def test_pages_ask_as_often_however_often_listeners_could_not_be_told_apart(told: Told, staff: Client) -> None:
+    addresses = [
+        (reverse("listen_stats:program", args=[SEVEN]), PERIOD),
+        (reverse("listen_stats:programs"), PERIOD),
+        (reverse("listen_stats:report"), {"from": "2026-10-24", "to": "2026-10-25"}),
+    ]
+    counts = []
+    for number in (0, 1, 40):
+        for place in range(number):
+            told.blur(20_000 + place * 4_000, 21_000 + place * 4_000)
+        counts.append([])
+        for address, asked in addresses:
+            with CaptureQueriesContext(connection) as queries:
+                body(staff.get(address, asked))
+            counts[-1].append(len(queries))
+    never, once, often = counts
+    assert often == once
+    assert all(blurred - clean <= 3 for blurred, clean in zip(once, never, strict=True)), counts
