@@ -30,6 +30,7 @@ __all__ = [
     "read",
     "reasons",
     "sense_of",
+    "within",
 ]
 
 Reason = Blur.Why

@@ -266,10 +266,10 @@ BASES: Mapping[str, Promise] = {
 """On what evidence a bound stands, by :class:`~aircox_listen_stats.kernel.types.Basis`."""
 
 BLURS: Mapping[str, Promise] = {
-    "address": _("most listened through one address, perhaps that of a proxy or of a relay"),
-    "proxy": _("of some, only the address of the station’s own proxy is known"),
-    "source": _("the streaming server takes several people with one address and the same app for one"),
-    "shared": _("an imported file puts several people with one address together"),
+    "address": _("most listened through one internet address, perhaps that of a relay or proxy server"),
+    "proxy": _("of some, only the internet address of the station’s own proxy server is known"),
+    "source": _("the streaming server takes several people with one internet address and the same app for one"),
+    "shared": _("an imported file puts several people with one internet address together"),
 }
 """Why listeners of a stream could not be told apart, by :class:`~aircox_listen_stats.models.Blur.Why`."""
 

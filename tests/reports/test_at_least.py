@@ -113,7 +113,7 @@ def test_page_table_and_json_say_it_with_its_reason(filled: Crowd, client: Clien
     cume = report(STATION)["cume"].value
     page = " ".join(body(client.get(address, DAY)).decode().split())
     assert f"≥ {cume}" in page
-    assert "most listened through one address" in page
+    assert "most listened through one internet address" in page
     table = body(client.get(address, {**DAY, "format": "csv"})).decode()
     told = {row["figure"]: row for row in csv.DictReader(io.StringIO(table, newline=""))}
     assert (told["cume"]["at_least_because"], told["tlh"]["at_least_because"]) == ("address", "")
@@ -130,7 +130,7 @@ def test_the_page_of_a_diffusion_says_it_too(filled: Crowd, client: Client, admi
     assert "may have been counted as one" not in body(client.get(address)).decode()
     blur(filled, 24_000, 25_000, why=Reason.PROXY)
     page = " ".join(body(client.get(address)).decode().split())
-    assert "only the address of the station’s own proxy is known" in page
+    assert "only the internet address of the station’s own proxy server is known" in page
     assert "may have been counted as one" in page
     assert client.get(address, {"format": "json"}).json()["at_least_because"] == ["proxy"]
 

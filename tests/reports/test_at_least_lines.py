@@ -271,9 +271,9 @@ def test_page_tables_and_json_mark_the_line_and_say_why_once_beneath(
     programs = page[page.index("<h2>Programs</h2>") : page.index("<h2>Streams</h2>")]
     assert f"≥ {marked.now.peak}" in programs
     assert f"≥ {clean.now.peak}<" not in programs
-    assert programs.count("most listened through one address") == 1
+    assert programs.count("most listened through one internet address") == 1
     days = page[page.index('id="ls-steps"') :]
-    assert days.count("most listened through one address") == 1
+    assert days.count("most listened through one internet address") == 1
 
     table = rows(client.get(address, {**period, "format": "csv", "table": "programs"}))
     assert {row["program_id"]: row["at_least_because"] for row in table} == {str(EIGHT): "address", str(SEVEN): ""}
