@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import pwd
 import shutil
@@ -148,10 +149,26 @@ def write(path: Path, text: str, account: Sequence[str] = ()) -> Path:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return probe.getsockname()[1]
+    """A TCP port of the loopback that nobody listened on a moment ago, and that no other test run is given.
+
+    Several runs start servers beside each other, and a busy machine lets a
+    while pass until a server listens. The name of a socket in Linux's abstract
+    space belongs to one process, and is free again when that one has ended.
+    """
+    while True:
+        with socket.socket() as probe:
+            probe.bind((LOOPBACK, 0))
+            port = probe.getsockname()[1]
+        keeper = socket.socket(socket.AF_UNIX)
+        try:
+            keeper.bind(f"\0listen-stats-tests-port-{port}")
+        except OSError as error:
+            keeper.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            keeper.detach()  # open, and so ours, until this process ends
+            return port
 
 
 def answers(port: int) -> bool:
