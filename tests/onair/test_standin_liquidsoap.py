@@ -194,7 +194,7 @@ def retitle(port: int, title: str) -> None:
         f"GET /admin/metadata?{query} HTTP/1.0\r\nAuthorization: Basic c291cmNlOmhhY2ttZQ==\r\n"
         "User-Agent: encoder\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as line:
+    with socket.create_connection(("127.0.0.1", port), timeout=WAIT_SECONDS) as line:
         line.sendall(request.encode())
         assert b" 200 " in line.recv(1024)
 
@@ -209,7 +209,7 @@ def test_the_command_runs_liquidsoap_and_the_monitor(on_air: OnAir, child_enviro
     streamer = Child([sys.executable, *words], folder=on_air.playout.folder, name="streamer", environment=environment)
     socket_path = Path(on_air.studio.station.path) / "station.sock"
     try:
-        streamer.wait_until(lambda: Log.objects.filter(station=on_air.studio.station).exists(), seconds=60)
+        streamer.wait_until(lambda: Log.objects.filter(station=on_air.studio.station).exists())
     finally:
         streamer.stop()
     (row,) = Log.objects.filter(station=on_air.studio.station)

@@ -24,7 +24,7 @@ from tests.parts.icecast import Icecast
 from tools import parts
 
 MOUNT = "/live.mp3"
-SOURCE_SECONDS = 20.0
+SOURCE_SECONDS = 60.0
 LISTENERS = 5
 
 
@@ -50,7 +50,7 @@ class Tower:
 
     def listen(self, number: int) -> None:
         for who in range(number):
-            line = socket.create_connection(("127.0.0.1", self.icecast.port), 10, (f"127.8.0.{who + 1}", 0))
+            line = socket.create_connection(("127.0.0.1", self.icecast.port), SOURCE_SECONDS, (f"127.8.0.{who + 1}", 0))
             line.sendall(f"GET {MOUNT} HTTP/1.0\r\nUser-Agent: VLC/3.0.21\r\n\r\n".encode())
             assert b"200" in line.recv(200)
             self.sockets.append(line)
@@ -64,7 +64,7 @@ class Tower:
         self.hang_up()
         if self.encoder is not None:
             self.encoder.terminate()
-            self.encoder.wait(10)
+            self.encoder.wait(SOURCE_SECONDS)
             self.encoder = None
 
 
