@@ -29,6 +29,7 @@ from aircox_listen_stats.sources.hls import HlsSource
 from tests.parts.child import ROOT
 from tests.parts.liquidsoap import Liquidsoap
 from tests.parts.nginx import Nginx
+from tests.parts.stalls import Stalls
 from tests.sources import hls_players, hls_run
 from tests.sources.hls_run import MASTER, MS, Client
 from tests.sources.test_liquidsoap import documented
@@ -142,6 +143,8 @@ def test_every_player_is_told_with_its_listening_time(nginx: Nginx, settings: An
     )
     rich, plain = Ear(HlsSource("hls", MASTER, options)), Ear(combined(nginx, options))
     shown: list[tuple[float, int]] = []
+    stalls = Stalls()
+    stalls.start()
     players.start()
     until, turned = began + RUN_SECONDS + 3 * target + 2, False
     while time.time() < until:
@@ -153,9 +156,12 @@ def test_every_player_is_told_with_its_listening_time(nginx: Nginx, settings: An
             turned = True
         time.sleep(LOOK_SECONDS)
     players.join(WAIT_SECONDS)
+    stalls.stop()
+    late = stalls.longest_seconds
+    print(f"\nThe machine let us wait for up to {late:.2f} s.")
     assert len(clients) == len(planned), "a player failed; its traceback stands above"
-    problems = [*check(rich, clients, target), *check_combined(plain, clients), *check_stored(rich)]
-    problems += check_live(shown, clients, target, began + hls_players.LOOKS_AT_SECONDS)
+    problems = [*check(rich, clients, target, late), *check_combined(plain, clients, late), *check_stored(rich)]
+    problems += check_live(shown, clients, target, began + hls_players.LOOKS_AT_SECONDS, late)
     assert not problems, "\n".join(problems)
 
 
@@ -163,7 +169,7 @@ def combined(nginx: Nginx, options: dict[str, Any]) -> HlsSource:
     return HlsSource("hls", MASTER, {**options, "path": str(nginx.combined_log)})
 
 
-def check(ear: Ear, clients: Sequence[Client], target: int) -> list[str]:
+def check(ear: Ear, clients: Sequence[Client], target: int, late: float) -> list[str]:
     """Each player beside its truth; prints the table of errors."""
     matches, extra, missing = hls_run.match(hls_run.sessions(ear.told), clients)
     print("\n" + hls_run.table(f"Real nginx and Liquidsoap, target {target} s, JSON", matches, SEGMENT_SECONDS))
@@ -174,10 +180,11 @@ def check(ear: Ear, clients: Sequence[Client], target: int) -> list[str]:
         problems.append(f"sessions of no duration: {[who[1] for who, _ in extra]}, expected the one of looker/3")
     for is_named in (True, False):
         mean = hls_run.mean_error([one for one in matches if one.client.is_named == is_named])
-        if mean >= MEAN_SECONDS:
+        if mean >= MEAN_SECONDS + late:
             problems.append(f"mean error {'with' if is_named else 'without'} ids is {mean:.2f} s")
     for one in matches:
-        if one.client.is_named and not (-0.5 < one.start_error < 0.5 and -target < one.end_error < target + 0.5):
+        may = 0.5 + late
+        if one.client.is_named and not (-may < one.start_error < may and -target - late < one.end_error < target + may):
             problems.append(f"{one.client.label}: bounds are off by {one.start_error:.2f} and {one.end_error:.2f} s")
         if one.client.label.startswith("pause") and len(one.told.parts) != 2:
             problems.append(f"{one.client.label} has {len(one.told.parts)} parts, 2 true")
@@ -189,13 +196,13 @@ def check(ear: Ear, clients: Sequence[Client], target: int) -> list[str]:
     return problems
 
 
-def check_combined(ear: Ear, clients: Sequence[Client]) -> list[str]:
+def check_combined(ear: Ear, clients: Sequence[Client], late: float) -> list[str]:
     """The same run by nginx's own format: no header, no milliseconds. Prints what is possible then."""
     matches, extra, missing = hls_run.match(hls_run.sessions(ear.told), clients)
     mean = hls_run.mean_error(matches)
     print(f"\nThe same by the combined format: {len(matches)} of {len(clients)} players, mean |e| {mean:.2f} s")
     print(f"  not told: {[one.label for one in missing]}; more told: {[(w[1], s.played_ms / MS) for w, s in extra]}")
-    return [f"combined: mean error is {mean:.2f} s"] if mean >= MEAN_SECONDS else []
+    return [f"combined: mean error is {mean:.2f} s"] if mean >= MEAN_SECONDS + late else []
 
 
 def check_stored(ear: Ear) -> list[str]:
@@ -223,9 +230,12 @@ def check_stored(ear: Ear) -> list[str]:
     return problems
 
 
-def check_live(shown: Sequence[tuple[float, int]], clients: Sequence[Client], target: int, looked: float) -> list[str]:
-    """Each join and each leave is in the count within two targets and a look."""
-    patience = 2 * target + 2 * LOOK_SECONDS
+def check_live(
+    shown: Sequence[tuple[float, int]], clients: Sequence[Client], target: int, looked: float, late: float
+) -> list[str]:
+    """Each join and each leave is in the count within two targets and a look, which lasts long on a busy machine."""
+    look = max(at - before for (at, _), (before, _) in zip(shown[1:], shown, strict=False))
+    patience = 2 * target + 2 * max(LOOK_SECONDS, look) + late
     parts = [(part, TWIN_MS / MS if one.label in SECOND_TWINS else 0.0) for one in clients for part in one.parts]
     parts.append(((looked, looked), 0.0))  # who asked for the master alone is taken for a newcomer
     worst = behind = 0.0

@@ -51,9 +51,9 @@ def tone(path: Path, seconds: int, pitch: int) -> None:
     )
 
 
-def enter(icecast: Icecast, media: Path, stations: Path, began: float) -> Any:
-    """Enters the station, its programs, sounds and diffusions into aircox's tables; gives the station."""
-    from aircox.models import Diffusion, Episode, Port, Program, Sound, Station, Stream, Track
+def enter(icecast: Icecast, media: Path, stations: Path) -> Any:
+    """Enters the station, its programs, episodes and sounds into aircox's tables; gives the station."""
+    from aircox.models import Episode, Port, Program, Sound, Station, Stream, Track
 
     station = Station.objects.create(
         name="Test Radio", slug="test-radio", default=True, path=str(stations / "test_radio")
@@ -79,15 +79,23 @@ def enter(icecast: Icecast, media: Path, stations: Path, began: float) -> Any:
         episode = Episode.objects.create(parent=show, title=plan.title, slug=f"show-{number}", status=0x10)
         for order, seconds in enumerate(plan.sounds):
             _sound(media, show, episode, f"show_{number}_{order}", seconds, 700 + 50 * (number + order))
+    assert Sound.objects.count() == len(STREAM_SECONDS) + sum(len(plan.sounds) for plan in SCHEDULE)
+    return station
+
+
+def schedule(began: float) -> None:
+    """Enters the diffusions of a run that begins then."""
+    from aircox.models import Diffusion, Episode
+
+    for plan in SCHEDULE:
+        episode = Episode.objects.get(title=plan.title)
         Diffusion.objects.create(
-            program=show,
+            program=episode.program,
             episode=episode,
             type=Diffusion.TYPE_ON_AIR,
             start=dt.datetime.fromtimestamp(began + plan.start, dt.UTC),
             end=dt.datetime.fromtimestamp(began + plan.end, dt.UTC),
         )
-    assert Sound.objects.count() == len(STREAM_SECONDS) + sum(len(plan.sounds) for plan in SCHEDULE)
-    return station
 
 
 def _sound(media: Path, program: Any, episode: Any, name: str, seconds: int, pitch: int) -> Any:
@@ -127,7 +135,7 @@ class Truth:
     def stop(self) -> None:
         self._stop.set()
         if self._thread:
-            self._thread.join(5)
+            self._thread.join(60)
 
     def _watch(self) -> None:
         while not self._stop.wait(WATCH_SECONDS):

@@ -34,13 +34,16 @@ from aircox_listen_stats.models import Airing, Audience, Secret, Session
 from tests.parts import asgi
 from tests.parts.child import ROOT, Child, private_folder
 from tests.parts.icecast import Icecast, Mount
+from tests.parts.stalls import Stalls
 from tests.station import listeners, playout, truth
 
 EACH = 12
 POLL_SECONDS = 2.0
 TOKEN = "token-of-the-tests"
 MOUNTS = {"callbacks": "/live.mp3", "removal": "/remove.mp3", "polled": "/poll.mp3", "logged": "/log.mp3"}
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
+SOON_SECONDS = 5.0
+"""From the moment in which all run until the run begins."""
 SETTLE_SECONDS = 8.0
 """From the last leave until everything that was heard is stored."""
 
@@ -133,9 +136,8 @@ def station(child_environment: dict[str, str], redis_server: Any) -> Iterator[St
 
     on_air: playout.Truth | None = None
     try:
-        began = time.time() + 25
         with override_settings(MEDIA_ROOT=str(media)):
-            aircox = playout.enter(icecast, media, stations, began)
+            aircox = playout.enter(icecast, media, stations)
         streamer = manage("streamer", "streamer", "-c", "-r", "-m", "-d", "500")
         streamer.wait_until(lambda: all(icecast.has_source(mount) for mount in MOUNTS.values()), seconds=WAIT_SECONDS)
         collector = manage("collector", "listen_stats_collect")
@@ -143,6 +145,8 @@ def station(child_environment: dict[str, str], redis_server: Any) -> Iterator[St
         assert collector.is_running, collector.tail()
         on_air = playout.Truth(socket_path=Path(aircox.path) / "station.sock", station_id="test_radio")
         on_air.start()
+        began = time.time() + SOON_SECONDS
+        playout.schedule(began)
         yield Station(
             icecast=icecast, web=web, aircox=aircox, began=began, settings=described, on_air=on_air, children=children
         )
@@ -186,7 +190,7 @@ class Watcher:
 
     def close(self) -> None:
         self._open.close()
-        self._thread.join(5)
+        self._thread.join(60)
 
     def count(self, stream: str, instant: float) -> int | None:
         """The last count of ``stream`` that had arrived by ``instant``."""
@@ -203,26 +207,34 @@ class Watcher:
 @pytest.mark.django_db(transaction=True)
 def test_every_session_and_figure_agrees_with_what_happened(station: Station) -> None:
     planned = listeners.plans(tuple(MOUNTS.values()), each=EACH, seconds=playout.RUN_SECONDS - 5, seed=4)
-    watcher = Watcher(station)
+    watcher, stalls = Watcher(station), Stalls()
+    stalls.start()
     heard = asyncio.run(listeners.listen(station.icecast.port, planned, station.began))
     time.sleep(max(0.0, station.began + playout.RUN_SECONDS - time.time()) + SETTLE_SECONDS)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while Session.objects.open().exists() and time.monotonic() < deadline:
+        time.sleep(0.5)  # a busy machine settles later; who is open still is told as a problem
+    stalls.stop()
     watcher.close()
     station.on_air.stop()
+    late = stalls.longest_seconds
+    print(f"\nThe machine let us wait for up to {late:.2f} s.")
+    allowed = {mount: one.widened(late) for mount, one in ALLOWED.items()}
     true_stays = truth.stays(heard)
     assert len(true_stays) == EACH * len(MOUNTS) >= 40
 
     with override_settings(AIRCOX_LISTEN_STATS=station.settings):
         call_command("listen_stats_rebuild", "--from", from_ms(int(station.began - 60) * 1000).isoformat())
         problems = [
-            *check_sessions(true_stays),
-            *check_on_air(station),
-            *check_figures(station, true_stays),
-            *check_live(watcher, heard, station.began),
+            *check_sessions(true_stays, allowed),
+            *check_on_air(station, late),
+            *check_figures(station, true_stays, allowed),
+            *check_live(watcher, heard, station.began, late),
         ]
     assert not problems, "\n".join(problems)
 
 
-def check_sessions(true_stays: Sequence[truth.Stay]) -> list[str]:
+def check_sessions(true_stays: Sequence[truth.Stay], allowed: dict[str, truth.Allowed]) -> list[str]:
     """Each stored session beside its truth; prints the table of errors."""
     problems = []
     print("\nstream      sessions  start error s (min / median / max)   end error s (min / median / max)")
@@ -237,7 +249,7 @@ def check_sessions(true_stays: Sequence[truth.Stay]) -> list[str]:
         starts = [to_ms(got.started) / 1000 - want.start for want, got in pairs]
         ends = [to_ms(got.ended) / 1000 - want.stop for want, got in pairs]
         print(f"{slug:10s}  {len(stored):3d}/{len(true):3d}   {summary(starts)}            {summary(ends)}")
-        may = ALLOWED[mount]
+        may = allowed[mount]
         for (want, got), start, end in zip(pairs, starts, ends, strict=True):
             if not may.start[0] <= start <= may.start[1]:
                 problems.append(f"{slug}: start of the session at {want.start:.1f} is off by {start:.2f} s")
@@ -273,7 +285,7 @@ def summary(errors: Sequence[float]) -> str:
     return f"{min(errors):+.2f} / {statistics.median(errors):+.2f} / {max(errors):+.2f}"
 
 
-def check_on_air(station: Station) -> list[str]:
+def check_on_air(station: Station, late: float) -> list[str]:
     """The diffusions' bounds beside what left the playout."""
     problems = []
     print("\ndiffusion                 start error s   end error s   bounds stand on")
@@ -289,7 +301,7 @@ def check_on_air(station: Station) -> list[str]:
             f"{airing.title:25s} {errors[0]:+8.2f}      {errors[1]:+8.2f}      {airing.start_basis}, {airing.end_basis}"
         )
         # Liquidsoap's air time is in whole seconds, the Monitor ticks each half second, the fade lasts 2 s.
-        if abs(errors[0]) > 3 or abs(errors[1]) > 3:
+        if max(map(abs, errors)) > 3 + late:
             problems.append(f"{airing.title}: bounds are off by {errors[0]:.1f} and {errors[1]:.1f} s")
     found = Airing.objects.on_layer(Layer.DIFFUSION).count()
     if found != len(spans):
@@ -300,7 +312,7 @@ def check_on_air(station: Station) -> list[str]:
     return problems
 
 
-def check_figures(station: Station, stays: Sequence[truth.Stay]) -> list[str]:
+def check_figures(station: Station, stays: Sequence[truth.Stay], allowed: dict[str, truth.Allowed]) -> list[str]:
     """Each airing's audience beside the one that the scripted listeners make, within the allowed errors."""
     problems = []
     print("\nairing                          seconds: ours   true    peak      joined    left      stayed")
@@ -312,23 +324,23 @@ def check_figures(station: Station, stays: Sequence[truth.Stay]) -> list[str]:
         if b <= station.began or a >= until:
             continue
         seen += 1
-        exact, seconds = truth.listening_seconds(stays, ALLOWED, a, b)
-        exact_peak, peaks = truth.peak(stays, ALLOWED, a, b)
+        exact, seconds = truth.listening_seconds(stays, allowed, a, b)
+        exact_peak, peaks = truth.peak(stays, allowed, a, b)
         ranges = {
             "listening seconds": (row.listening_ms / 1000, seconds),
             "peak": (row.peak, peaks),
-            "joined": (row.joined, truth.joined(stays, ALLOWED, a, b)),
-            "left": (row.left, truth.left(stays, ALLOWED, a, b)),
-            "stayed": (row.stayed, truth.stayed(stays, ALLOWED, a, b)),
+            "joined": (row.joined, truth.joined(stays, allowed, a, b)),
+            "left": (row.left, truth.left(stays, allowed, a, b)),
+            "stayed": (row.stayed, truth.stayed(stays, allowed, a, b)),
         }
         name = f"{row.airing.layer}: {row.airing.title}"[:30]
         print(
             f"{name:30s} {row.listening_ms / 1000:12.1f} {exact:8.1f}  {row.peak:3d} ({exact_peak:d})"
             + "".join(f"  {ranges[key][0]:3d} ({ranges[key][1]})" for key in ("joined", "left", "stayed"))
         )
-        for key, (ours, allowed) in ranges.items():
-            if not allowed.holds(ours):
-                problems.append(f"{name} from {a - station.began:.1f} s: {key} is {ours}, allowed {allowed}")
+        for key, (ours, within) in ranges.items():
+            if not within.holds(ours):
+                problems.append(f"{name} from {a - station.began:.1f} s: {key} is {ours}, allowed {within}")
         if row.inherited + row.joined != row.sessions or row.left + row.kept != row.sessions:
             problems.append(f"{name}: the flow does not add up")
     if seen < len(playout.SCHEDULE) + 4:
@@ -336,10 +348,13 @@ def check_figures(station: Station, stays: Sequence[truth.Stay]) -> list[str]:
     return problems
 
 
-def check_live(watcher: Watcher, heard: Sequence[listeners.Heard], began: float) -> list[str]:
-    """The count that the websocket showed is, at every moment, the true one of the last two seconds."""
+def check_live(watcher: Watcher, heard: Sequence[listeners.Heard], began: float, late: float) -> list[str]:
+    """The count that the websocket showed is, at every moment, the true one of the last two seconds.
+
+    A busy machine lets the callback, the collector and the hub wait, each in its turn.
+    """
     problems = []
-    step, patience = 0.25, 2.0
+    step, patience = 0.25, 2.0 + 3 * late
     worst = 0.0
     for slug in ("callbacks",):
         mount = MOUNTS[slug]
