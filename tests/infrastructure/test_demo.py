@@ -23,7 +23,7 @@ from tests.parts.child import ROOT, Child, answers, free_port, private_folder, p
 
 READY_SECONDS = 240.0
 """A year is imported and rebuilt before it opens; on a busy machine of two cores that takes a while."""
-MOVES_SECONDS = 60.0
+MOVES_SECONDS = 180.0
 ANSWER_SECONDS = 60.0
 
 

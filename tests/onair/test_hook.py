@@ -23,7 +23,7 @@ from tests.onair.shapes import run_in_python
 from tests.onair.studio import Mixer, Studio, is_shape_0_9, make_monitor, monitor_home, ticks
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
-DRAINED_SECONDS = 20
+DRAINED_SECONDS = 60
 SECOND = 1000
 
 

@@ -42,7 +42,7 @@ SECOND_MS = 1000
 ALLOWED_MS = 2_000
 """The second that Liquidsoap cuts off, and a tick."""
 AFTERWARDS_MS = 3_600_000
-DRAINED_SECONDS = 20
+DRAINED_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from tests.onair.studio import Studio, make_monitor, monitor_home, ticks
 
 EIGHT = datetime(2026, 3, 2, 20, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-DRAINED_SECONDS = 30
+DRAINED_SECONDS = 60
 AGREES = timedelta(seconds=2)
 SONG_SECONDS = 180
 PART_SECONDS = 280

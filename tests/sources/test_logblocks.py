@@ -334,7 +334,7 @@ def children() -> list[int]:
     """The reading processes that live; multiprocessing's own tracker is none."""
     import multiprocessing
 
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         alive = [one.pid for one in multiprocessing.active_children() if one.pid is not None]
         if len(alive) < 2:
