@@ -6,6 +6,8 @@ import threading
 import time
 
 LOOK_SECONDS = 0.05
+LONG_SECONDS = 1.0
+"""Whoever plays or asks is gone for so long that others may notice."""
 
 
 class Stalls:
@@ -13,6 +15,8 @@ class Stalls:
 
     def __init__(self) -> None:
         self.longest_seconds = 0.0
+        self.long_ended: list[float] = []
+        """When stalls of LONG_SECONDS were over, seconds since 1970."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -29,5 +33,8 @@ class Stalls:
         looked = time.monotonic()
         while not self._stop.wait(LOOK_SECONDS):
             now = time.monotonic()
-            self.longest_seconds = max(self.longest_seconds, now - looked - LOOK_SECONDS)
+            stalled = now - looked - LOOK_SECONDS
+            self.longest_seconds = max(self.longest_seconds, stalled)
+            if stalled >= LONG_SECONDS:
+                self.long_ended.append(time.time())
             looked = now
