@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -104,7 +105,7 @@ def examine(*, now_ms: int) -> Findings:
     except ListenStatsError:
         return  # the checks have told it, and nothing else can be asked
     parts: tuple[tuple[str, Callable[[], Findings]], ...] = (
-        ("database", lambda: _database(now_ms)),
+        ("database", _database),
         ("aircox", _aircox),
         ("streams", lambda: _streams(settings)),
         ("sources", lambda: _sources(settings, now_ms)),
@@ -144,7 +145,7 @@ def _checks() -> Findings:
         yield Finding(grade=Grade.WELL, subject="settings", text="valid, and nothing to warn of.")
 
 
-def _database(now_ms: int) -> Findings:
+def _database() -> Findings:
     for name in session_index.missing():
         yield Finding(
             grade=Grade.WARNING,
@@ -154,9 +155,11 @@ def _database(now_ms: int) -> Findings:
             mend="Run the import again, or start listen_stats_collect: both make it.",
         )
     if connection.vendor == "postgresql":
+        asked_ms = _now_ms()
         with connection.cursor() as cursor:
             cursor.execute("SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::bigint")
-            off_ms = cursor.fetchone()[0] - now_ms
+            told_ms = cursor.fetchone()[0]
+        off_ms = _apart(told_ms, told_ms, asked_ms)
         if abs(off_ms) > CLOCK_TOLERANCE_MS:
             yield _clock("database", off_ms)
     elif connection.vendor == "sqlite":
@@ -308,22 +311,32 @@ def _told_apart(now_ms: int) -> Findings:
 
 
 def _server_clock(subject: str, url: str) -> Findings:
-    import time
-
+    asked_ms = _now_ms()
     try:
-        asked = time.time()
         answer = httpx.get(url, timeout=ASK_SECONDS, trust_env=False, follow_redirects=False)
-        told = email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp()
+        told_ms = round(email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp()) * MS
     except (httpx.HTTPError, KeyError, ValueError):
         yield Finding(
             grade=Grade.NOTE, subject=subject, text="its clock could not be compared: no Date in its answers."
         )
         return
-    off_ms = round((told + 0.5 - (asked + time.time()) / 2) * MS)
+    off_ms = _apart(told_ms, told_ms + MS, asked_ms)  # whole seconds are told
     if abs(off_ms) > CLOCK_TOLERANCE_MS:
         yield _clock(subject, off_ms)
     else:
         yield Finding(grade=Grade.WELL, subject=subject, text="its clock agrees with ours.")
+
+
+def _apart(first_ms: int, last_ms: int, asked_ms: int) -> int:
+    """How far a clock that showed an instant from the first to the last is ahead of ours; negative: behind.
+
+    It was read at some moment since we asked; however long the answer took, it is no clock's fault.
+    """
+    return max(0, first_ms - _now_ms()) + min(0, last_ms - asked_ms)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _clock(subject: str, off_ms: int) -> Finding:

@@ -236,11 +236,44 @@ def test_the_doctor_says_what_is_broken_and_shows_no_secret(campus: Station, set
         assert secret not in told_all
 
 
-def test_the_doctor_measures_icecasts_clock(admin: type[Admin], campus: Station) -> None:
-    admin.clock_ahead_seconds = 30
+@pytest.mark.parametrize(("seconds", "told"), [(30, "ahead of ours"), (-30, "behind ours")])
+def test_the_doctor_measures_icecasts_clock(admin: type[Admin], campus: Station, seconds: int, told: str) -> None:
+    admin.clock_ahead_seconds = seconds
     [finding] = [one for one in examined(round(time.time() * 1000))["source ice"] if "clock" in one.text]
     assert finding.grade is Grade.ERROR
-    assert "ahead of ours" in finding.text
+    assert told in finding.text
+
+
+@pytest.mark.parametrize(("ours_ms", "told"), [(-30_000, "ahead of ours"), (30_000, "behind ours"), (0, "")])
+def test_the_doctor_measures_the_databases_clock(monkeypatch: pytest.MonkeyPatch, ours_ms: int, told: str) -> None:
+    """SQLite has none."""
+    monkeypatch.setattr(doctor, "_now_ms", lambda: time.time_ns() // 1_000_000 + ours_ms)
+    found = [one.text for one in doctor._database() if "clock" in one.text]
+    if connection.vendor == "postgresql" and told:
+        assert [told in one for one in found] == [True]
+    else:
+        assert found == []
+
+
+@pytest.mark.parametrize(
+    ("first_ms", "last_ms", "apart_ms"),
+    [
+        (10_000, 10_000, 0),
+        (15_000, 15_000, 0),
+        (20_000, 20_000, 0),
+        (23_000, 23_000, 3_000),
+        (6_000, 6_000, -4_000),
+        (20_500, 21_500, 500),
+        (8_000, 9_000, -1_000),
+        (9_500, 10_500, 0),
+    ],
+)
+def test_an_answer_that_takes_ten_seconds_is_no_clocks_fault(
+    monkeypatch: pytest.MonkeyPatch, first_ms: int, last_ms: int, apart_ms: int
+) -> None:
+    """Asked at 10 s, answered at 20 s: the clock was read at any moment between."""
+    monkeypatch.setattr(doctor, "_now_ms", lambda: 20_000)
+    assert doctor._apart(first_ms, last_ms, 10_000) == apart_ms
 
 
 def test_the_doctor_tells_holes_in_what_was_observed(campus: Station) -> None:
