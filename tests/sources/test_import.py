@@ -476,6 +476,33 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
 # Beside other sources ------------------------------------------------------------------------------
 
 
+@pytest.mark.django_db(transaction=True)
+def test_only_the_end_of_a_log_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut takes back the ledger with what it tells of; a secret that was destroyed stays so."""
+    waited: list[tuple[bool, str]] = []
+    note = importing.Run._note
+
+    def noting(self: importing.Run, step: Any) -> None:
+        note(self, step)
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SHOW synchronous_commit")
+                (how,) = cursor.fetchone()
+                waited.append((bool(step.finished), how))
+
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET synchronous_commit = on")  # which a server of tests has not
+    monkeypatch.setattr(importing.Run, "_note", noting)
+    monkeypatch.setattr(import_reading, "FLUSH_ROWS", 100)
+    imported = run(written(tmp_path / "access.log", history(1000)))
+    connection.close()
+    assert imported.sessions == Session.objects.count() > 500
+    if connection.vendor == "postgresql":
+        assert set(waited) == {(False, "off"), (True, "on")}
+        assert waited[-1] == (True, "on")
+
+
 def other_session(start_s: int, seconds: int, *, is_open: bool = False, stream: str = "live") -> Session:
     return Session.objects.create(
         stream=Stream.objects.get(slug=stream),
