@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import conf
 from ..kernel import calendar
-from ..kernel.arrays import Ints
+from ..kernel.arrays import Bools, Ints
 from ..kernel.homes import carries_some
 from . import blurs
 from .import_listeners import Listeners
@@ -39,7 +39,7 @@ class Homes:
         """What was found so far, by stream."""
         return {slug: list(stretches) for slug, stretches in self._found.items()}
 
-    def _counts(self, slug: str, mark: Ints) -> np.ndarray:
+    def _counts(self, slug: str, mark: Ints) -> Bools:
         """Who is not labelled: a relay that is named, a monitor and staff are known for what they are."""
         label, labels = self._listeners.labels(slug, mark)
         return np.array([not exclusion for _, _, exclusion, _ in labels], dtype=np.bool_)[label]

@@ -176,9 +176,9 @@ class Run:
     def store(self, step: Step) -> float:
         """Stores the step in one transaction; its seconds."""
         began = time.monotonic()
-        may_wait = bool(step.finished) or connection.in_atomic_block  # or it would be said of all that is around us
+        is_outermost = not connection.in_atomic_block  # which is the transaction that is told how to commit
         with transaction.atomic():
-            if not may_wait:
+            if is_outermost and not step.finished:
                 _commit_soon()
             wait_for_reports()
             for batch in step.batches:

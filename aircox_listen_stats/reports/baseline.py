@@ -143,7 +143,7 @@ def _sense(changed: float | None, airing: Airing, figures: Figures, others: Sequ
         return Sense.PLAIN
     starts, ends = zip(*(one.on_air_ms for one in others), strict=True)
     blurred = blurs.read(min(starts), max(ends), station_id=airing.station_id)
-    before = blurred.of_stations.get(airing.station_id, blurs.NEVER).during(starts, ends)
+    before = blurred.of_station(airing.station_id).during(starts, ends)
     return sense_of(changed, "average", figures.at_least_because, before)
 
 

@@ -22,14 +22,16 @@ __all__ = [
     "Sense",
     "StreamBlur",
     "Times",
+    "affecting",
     "affects",
-    "any_of",
     "in_order",
     "now_of",
     "of_airings",
     "read",
     "reasons",
+    "reasons_cell",
     "sense_of",
+    "together",
     "within",
 ]
 
@@ -106,14 +108,24 @@ def affects(why: Reason, figure: str) -> bool:
     return figure in (JOINED if why in BY_SOURCE else TOLD_APART)
 
 
-def any_of(because: Iterable[Reason], figure: str) -> bool:
-    """Whether a figure of that name is a lower bound for one of these reasons."""
-    return any(affects(why, figure) for why in because)
+def affecting(because: Iterable[Reason], figure: str) -> tuple[Reason, ...]:
+    """Those of the reasons for which a figure of that name is a lower bound."""
+    return tuple(why for why in because if affects(why, figure))
 
 
 def in_order(found: Collection[str]) -> tuple[Reason, ...]:
     """These reasons, each once, in the order in which they are told."""
     return tuple(one for one in Reason if one in found)
+
+
+def together(told: Iterable[Iterable[Reason]]) -> tuple[Reason, ...]:
+    """The reasons of several lines or periods, each once."""
+    return in_order({why for because in told for why in because})
+
+
+def reasons_cell(because: Iterable[str]) -> str | None:
+    """Reasons as a cell of a table has them."""
+    return " ".join(because) or None
 
 
 def sense_of(change: float | None, figure: str, now: Collection[Reason], before: Collection[Reason]) -> Sense:
@@ -126,7 +138,7 @@ def sense_of(change: float | None, figure: str, now: Collection[Reason], before:
         now, before = before, now  # they are at most what is counted
         is_more, was_more = bool(now), bool(before)
     else:
-        is_more, was_more = any_of(now, figure), any_of(before, figure)
+        is_more, was_more = bool(affecting(now, figure)), bool(affecting(before, figure))
     if is_more and was_more:
         return Sense.COUNTED
     return Sense.AT_LEAST if is_more else Sense.AT_MOST if was_more else Sense.PLAIN
@@ -198,6 +210,13 @@ class Blurred:
     def of_streams(self) -> Mapping[int, Times]:
         """By stream, likewise."""
         return {key: Times.of(one[2:] for one in self.found if one[1] == key) for key in {one[1] for one in self.found}}
+
+    def of_station(self, number: int) -> Times:
+        """Of all streams of that station together."""
+        return self.of_stations.get(number, NEVER)
+
+    def of_stream(self, number: int) -> Times:
+        return self.of_streams.get(number, NEVER)
 
     def each(self, stations: Sequence[int], starts: npt.ArrayLike, ends: npt.ArrayLike) -> list[tuple[Reason, ...]]:
         """Why not in each of these stretches, of all streams of the station beside it."""

@@ -17,7 +17,7 @@ from ..models import Airing, Audience
 from . import adjacent, blurs, episode, observed, on_demand
 from .adjacent import Adjacent
 from .baseline import Baseline, slot_baseline
-from .blurs import NEVER, Reason, Times
+from .blurs import Reason, Times
 from .episode import EpisodeTotals
 from .figures import COUNTS, MINUTE, MS_PER_MINUTE, Figures, is_hidden
 from .flow import MinuteFlow, minute_flow
@@ -286,7 +286,7 @@ def _blurred(airing: Airing, under: Sequence[UnderLine]) -> Times:
     """When the station's listeners could not be told apart while the diffusion, and what was under it, was on air."""
     first = min([airing.started, *(one.started for one in under)])
     last = max([airing.ended, *(one.ended for one in under)])
-    return blurs.read(to_ms(first), to_ms(last), station_id=airing.station_id).of_stations.get(airing.station_id, NEVER)
+    return blurs.read(to_ms(first), to_ms(last), station_id=airing.station_id).of_station(airing.station_id)
 
 
 def _with_reasons(under: Sequence[UnderLine], times: Times) -> list[UnderLine]:

@@ -18,7 +18,7 @@ from ..kernel.distinct import Part, Range, distinct
 from ..kernel.types import Layer, RuleSet
 from ..models import Airing, Recording, RecordingPlay, Stream
 from . import rows
-from .blurs import Blurred, Reason, in_order
+from .blurs import Blurred, Reason, together
 from .figures import MS_PER_HOUR, falls_short, hours, is_hidden, share
 from .flow import MOST_SESSIONS
 from .heard import heard
@@ -217,7 +217,7 @@ def _totals(
     on_air_ms = [round(line.figures.listening_hours * MS_PER_HOUR) for line in known]  # type: ignore[union-attr, operator]
     played_ms = sum(play.played_ms for play in plays)
     heard_by = _listeners(known, plays, rules, period_of) if known or plays else None
-    because = in_order({why for line in lines for why in line.at_least_because})
+    because = together(line.at_least_because for line in lines)
     computed = [(line.figures, line.length_minutes) for line in lines if line.figures is not None]
     return EpisodeTotals(
         episode_id=episode_id,

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from ..errors import MalformedRecord
 from ..fields import to_ms
-from .blurs import Times
+from .blurs import Times, reasons_cell
 from .grant_pack import (
     ALL_STREAMS,
     BLURS_HEADER,
@@ -31,7 +31,7 @@ from .grant_pack import (
     program_rows,
     times_of,
 )
-from .grant_sums import ProgramSums, reasons_cell
+from .grant_sums import ProgramSums
 from .tables import Row, cell
 
 BLOCK_BYTES = 1 << 20

@@ -23,7 +23,7 @@ from .. import __version__, conf
 from ..fields import from_ms, to_ms
 from ..kernel.types import Layer, RuleSet
 from ..models import Airing, Audience, Blur, Coverage, QuarterHour, Stream
-from .blurs import LONGEST_AIRING_MS, NEVER, Times
+from .blurs import LONGEST_AIRING_MS, NEVER, Times, reasons_cell
 from .grant_sums import (
     DIFFUSION_BECAUSE,
     FORMULAS,
@@ -33,7 +33,6 @@ from .grant_sums import (
     QUARTER_HOUR_MS,
     ProgramSums,
     QuarterSums,
-    reasons_cell,
 )
 from .query import Period, days
 from .tables import Row, cell, write

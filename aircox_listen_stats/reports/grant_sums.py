@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from .blurs import in_order
+from .blurs import in_order, reasons_cell
 from .figures import KNOWN_COVERAGE, MS_PER_HOUR
 
 MS = 1000
@@ -167,8 +167,3 @@ class ProgramSums:
             "peak": self.peak if self.computed else None,
             "at_least_because": reasons_cell(in_order(self.because)),
         }
-
-
-def reasons_cell(because: Iterable[str]) -> str | None:
-    """Reasons as a cell of a table has them."""
-    return " ".join(because) or None

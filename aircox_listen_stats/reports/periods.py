@@ -244,7 +244,7 @@ def _blurred(scope: Scope, streams: Sequence[Stream], span: Span, until_ms: int)
 
 def _bounded(one: PeriodFigure, blurred: Sequence[Reason]) -> PeriodFigure:
     """The figure without bounds that nobody knows where listeners could not be told apart."""
-    because = tuple(why for why in blurred if blurs.affects(why, one.name))
+    because = blurs.affecting(blurred, one.name)
     if because:
         return replace(one, at_least_because=because, upper=None)
     if one.name not in blurs.PER_HEAD or not blurred:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from .blurs import Reason, Sense, in_order
+from .blurs import Reason, Sense, together
 from .comparison import Change, Comparison
 from .definitions import PERIOD_DEFINITIONS, Definition
 from .periods import PeriodFigure
@@ -36,8 +36,7 @@ class FigureRow:
     @property
     def at_least_because(self) -> tuple[Reason, ...]:
         """Why listeners that it counts could not be told apart in some of the periods."""
-        told = [one.at_least_because for one in (self.now, self.before, self.year_before) if one]
-        return in_order({why for because in told for why in because})
+        return together(one.at_least_because for one in (self.now, self.before, self.year_before) if one)
 
     @property
     def definition(self) -> Definition:

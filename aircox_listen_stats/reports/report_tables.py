@@ -7,6 +7,7 @@ import zoneinfo
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from .blurs import reasons_cell
 from .definitions import PERIOD_DEFINITIONS
 from .periods import PeriodFigure, PeriodReport
 from .report_rows import figure_rows
@@ -163,7 +164,7 @@ def _value(one: PeriodFigure, local: zoneinfo.ZoneInfo) -> Row:
         one.stands_on.value or None,
         one.coverage,
         one.settled if is_known else None,
-        " ".join(one.at_least_because) or None,
+        reasons_cell(one.at_least_because),
     )
 
 
@@ -206,7 +207,7 @@ def _shares(made: ScopeReport, minimum: int) -> Iterator[Row]:
                 table.settled,
                 table.is_partial,
                 table.stands_on.value,
-                " ".join(table.at_least_because) or None,
+                reasons_cell(table.at_least_because),
                 *_terms(made.report, minimum),
             )
 
@@ -254,7 +255,7 @@ def _line_figures(figures: LineFigures | None) -> Row:
         figures.started_sessions,
         figures.coverage,
         figures.settled,
-        " ".join(figures.at_least_because) or None,
+        reasons_cell(figures.at_least_because),
     )
 
 

@@ -15,7 +15,7 @@ from ..kernel.types import Layer, RuleSet
 from ..models import Airing, QuarterChange, QuarterHour, Stream
 from . import blurs, by_airings, quarters
 from .amounts import Amounts
-from .blurs import NEVER, Blurred, Reason, Sense, sense_of
+from .blurs import Blurred, Reason, Sense, sense_of
 from .comparison import Comparison, comparable_change, compared, until_of
 from .diffusion import RevisionCause
 from .figures import average, falls_short, hours, is_hidden, share
@@ -85,8 +85,7 @@ class ReportLine:
     @property
     def at_least_because(self) -> tuple[Reason, ...]:
         """Why listeners could not be told apart in some of its periods."""
-        told = [one.at_least_because for one in (self.now, self.before, self.year_before) if one]
-        return blurs.in_order({why for because in told for why in because})
+        return blurs.together(one.at_least_because for one in (self.now, self.before, self.year_before) if one)
 
     def hiding_below(self, minimum: int) -> ReportLine:
         """The same without counts from 1 to ``minimum - 1``."""
@@ -249,8 +248,7 @@ def _steps(scope: Scope, span: Span, rules: RuleSet, report: PeriodReport, blurr
     starts, ends = np.maximum(slots.starts_ms, span.started_ms), np.minimum(slots.ends_ms, span.ended_ms)
     until_ms = to_ms(report.until)
     stream_id = QuarterHour.STATION if scope.kind is ScopeKind.STATION else scope.id
-    is_station = scope.kind is ScopeKind.STATION
-    times = (blurred.of_stations if is_station else blurred.of_streams).get(scope.id, NEVER)
+    times = (blurred.of_station if scope.kind is ScopeKind.STATION else blurred.of_stream)(scope.id)
     asked = (scope.station_id, stream_id, rules.name, span.started_ms, until_ms)
     stored = quarters.read(*asked, columns=quarters.LINE_COLUMNS)
     inside_starts, inside_ends = span.slots(until_ms)
@@ -306,7 +304,7 @@ def _overlaps(starts: Ints, ends: Ints, inside_starts: Ints, inside_ends: Ints) 
 
 
 def _by_program(station_id: int, span: Span, rules: RuleSet, until_ms: int, blurred: Blurred) -> dict[int, LineFigures]:
-    times = blurred.of_stations.get(station_id, NEVER)
+    times = blurred.of_station(station_id)
     made = by_airings.by_program(station_id, span, rules, until_ms=until_ms, blurred=times)
     return {number: LineFigures.of(one) for number, one in made.items()}
 
@@ -323,7 +321,7 @@ def _by_stream(station_id: int, span: Span, rules: RuleSet, until_ms: int, blurr
             stored.only(stored.within(starts, ends)),
             length_ms,
             is_over=span.ended_ms <= until_ms,
-            at_least_because=blurred.of_streams.get(number, NEVER).during(starts, ends),
+            at_least_because=blurred.of_stream(number).during(starts, ends),
         )
         for number, stored in found.items()
     }

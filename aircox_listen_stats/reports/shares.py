@@ -22,7 +22,7 @@ from ..kernel.types import RuleSet
 from ..models import Airing, Audience, DayShare, QuarterHour, Session, Stream
 from . import rows
 from .amounts import StandsOn
-from .blurs import Reason, Sense, affects, sense_of
+from .blurs import Reason, Sense, affecting, sense_of
 from .figures import KNOWN_COVERAGE, change, falls_short, hours, is_hidden, share
 from .heard import HeardBy, covered, heard_by, heard_by_on_air, sessions_known_from_ms
 from .periods import Scope, ScopeKind, airings_of
@@ -105,7 +105,7 @@ class ShareTable:
     @property
     def hours_because(self) -> tuple[Reason, ...]:
         """Why its listening hours are lower bounds, though they were observed."""
-        return tuple(why for why in self.at_least_because if affects(why, "listening_hours"))
+        return affecting(self.at_least_because, "listening_hours")
 
     @property
     def change_is(self) -> Sense:

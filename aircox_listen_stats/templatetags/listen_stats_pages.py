@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy
 
 from aircox_listen_stats.fields import from_ms
 from aircox_listen_stats.reports.baseline import NOTABLE, Baseline
-from aircox_listen_stats.reports.blurs import BY_SOURCE, Reason, Sense, affects, in_order
+from aircox_listen_stats.reports.blurs import BY_SOURCE, Reason, Sense, affecting, together
 from aircox_listen_stats.reports.definitions import (
     BASES,
     BLURS,
@@ -170,13 +170,13 @@ def least(figures: Line | None, name: str) -> str:
     if figures is None:
         return _unknown()
     value = _FORMS.get(name, count)(getattr(figures, name))
-    return at_least(bound(value, figures), _because_of(figures, name))
+    return at_least(bound(value, figures), affecting(figures.at_least_because, name))
 
 
 @register.filter
 def is_least(figures: Line, name: str) -> bool:
     """Whether a figure of that name is a lower bound for either reason."""
-    return figures.is_lower_bound or bool(_because_of(figures, name))
+    return figures.is_lower_bound or bool(affecting(figures.at_least_because, name))
 
 
 @register.filter
@@ -218,8 +218,7 @@ def told_apart(lines: Iterable[Any], said: Collection[Reason] = ()) -> dict[str,
     """
     known = [line for line in lines if line is not None]
     senses = {getattr(line, name, Sense.PLAIN) for line in known for name in ("change_is", "change_on_year_is")}
-    because = in_order({why for line in known for why in line.at_least_because})
-    because = tuple(why for why in because if why not in said)
+    because = tuple(why for why in together(line.at_least_because for line in known) if why not in said)
     return {"because": because, "senses": {sense.value for sense in senses if sense}}
 
 
@@ -421,10 +420,6 @@ def sparkline(sparks: Sequence[Spark]) -> dict[str, Any]:
 def share_bar(value: float | None, whole: float | None) -> str:
     """``value`` of ``whole`` as the width of a bar."""
     return drawing.percent(min(value / whole, 1)) if value and whole else "0%"
-
-
-def _because_of(figures: Line, name: str) -> list[Reason]:
-    return [why for why in figures.at_least_because if affects(why, name)]
 
 
 _FORMS: Mapping[str, Callable[[float | None], str]] = {"average": mean, "listening_hours": hours}

@@ -14,8 +14,7 @@ import msgspec
 from django.http import HttpResponse
 
 from ..fields import from_ms
-from ..reports import performances
-from ..reports.blurs import Reason
+from ..reports import blurs, performances
 from ..reports.diffusion import DiffusionAudience, RevisedFigure, UnderLine
 from ..reports.episode import EpisodeTotals
 from ..reports.figures import COUNTS, Figures
@@ -283,8 +282,8 @@ def _program(line: ProgramLine, minimum: int) -> Row:
         line.average_before,
         shown(line.peak, minimum),
         line.coverage,
-        _because(line.at_least_because),
-        _because(line.before_at_least_because),
+        blurs.reasons_cell(line.at_least_because),
+        blurs.reasons_cell(line.before_at_least_because),
     )
 
 
@@ -326,13 +325,8 @@ def _figures(figures: Figures | None, local: zoneinfo.ZoneInfo, minimum: int) ->
         shown.coverage,
         shown.settled,
         shown.version,
-        _because(shown.at_least_because),
+        blurs.reasons_cell(shown.at_least_because),
     )
-
-
-def _because(reasons: Sequence[Reason]) -> str | None:
-    """Why listeners could not be told apart, as the tables of a report have it."""
-    return " ".join(reasons) or None
 
 
 def _figures_table(report: DiffusionAudience, minimum: int) -> tuple[Sequence[str], Iterator[Row]]:
@@ -457,7 +451,7 @@ def _episode(one: EpisodeTotals, zone: str) -> Row:
         one.listeners_at_most,
         one.coverage,
         one.settled,
-        _because(one.at_least_because),
+        blurs.reasons_cell(one.at_least_because),
     )
 
 
@@ -472,7 +466,7 @@ def _episode_parts(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
         known = figures and (
             figures.listening_hours, figures.listeners, None if figures.at_least_because else figures.listeners,
             figures.coverage, figures.settled,
-            _because(figures.at_least_because),
+            blurs.reasons_cell(figures.at_least_because),
         )  # fmt: skip
         when = (_local(line.started, local), _utc(line.started), line.is_rerun)
         yield whole.episode_id, "diffusion", line.airing_id, *when, None, *(known or [None] * 6), *terms
@@ -482,7 +476,7 @@ def _episode_parts(report: DiffusionAudience, minimum: int) -> Iterator[Row]:
         yield whole.episode_id, "on-demand", *nothing, *played, *terms
     together = (
         whole.plays, whole.listening_hours, whole.listeners_at_least, whole.listeners_at_most, whole.coverage,
-        whole.settled, _because(whole.at_least_because),
+        whole.settled, blurs.reasons_cell(whole.at_least_because),
     )  # fmt: skip
     yield whole.episode_id, "episode", *nothing, *together, *terms
 

@@ -23,6 +23,12 @@ LENGTH = 3 * 86_400
 NOW = ORIGIN + dt.timedelta(days=6)
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is NOW."""
+    monkeypatch.setattr("django.utils.timezone.now", lambda: NOW)
+
+
 def at(seconds: float) -> dt.datetime:
     return ORIGIN + dt.timedelta(seconds=seconds)
 

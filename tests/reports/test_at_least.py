@@ -20,15 +20,10 @@ from aircox_listen_stats.templatetags.listen_stats_pages import period_value
 from .conftest import NOW, Crowd, at, prune
 from .test_report_page import body
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
 PROGRAM = 7
 DAY = {"period": "2026-10-24"}
-
-
-@pytest.fixture(autouse=True)
-def _clock(monkeypatch: Any) -> None:
-    monkeypatch.setattr("django.utils.timezone.now", lambda: NOW)
 
 
 @pytest.fixture

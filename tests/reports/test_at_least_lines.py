@@ -34,7 +34,7 @@ from aircox_listen_stats.templatetags.listen_stats_pages import changed, least, 
 from .conftest import LENGTH, NOW, Crowd, at, second
 from .test_report_page import body
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
 STATION = Scope.station(1)
 SEVEN, EIGHT = 7, 8
@@ -46,11 +46,6 @@ AIRINGS = [
 
 DAYS = [(0, 14_400), (14_400, 104_400), (104_400, 190_800), (190_800, 277_200)]
 """The broadcast days, from four in the morning on; the second has 25 hours."""
-
-
-@pytest.fixture(autouse=True)
-def _clock(monkeypatch: Any) -> None:
-    monkeypatch.setattr("django.utils.timezone.now", lambda: NOW)
 
 
 @pytest.fixture

@@ -25,9 +25,8 @@ PROGRAM = 7
 
 
 @pytest.fixture(autouse=True)
-def _clock(monkeypatch: Any, tmp_path: Path) -> None:
+def _here(monkeypatch: Any, tmp_path: Path, clock: None) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("django.utils.timezone.now", lambda: NOW)
 
 
 @pytest.fixture

@@ -24,15 +24,10 @@ from aircox_listen_stats.reports.scope_report import scope_report
 
 from .conftest import NOW, Crowd, at
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("clock")]
 
 SATURDAY = dt.date(2026, 10, 24)
 PROGRAM = 7
-
-
-@pytest.fixture(autouse=True)
-def _clock(monkeypatch: Any) -> None:
-    monkeypatch.setattr("django.utils.timezone.now", lambda: NOW)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from django.utils import timezone
 from ... import conf
 from ...errors import ConfigurationError
 from ...models import Stream
-from ...reports import report_rows, report_tables, spans, tables, workbook
+from ...reports import blurs, report_rows, report_tables, spans, tables, workbook
 from ...reports.blurs import Sense
 from ...reports.periods import PeriodFigure, PeriodReport, Scope, ScopeKind, Unit
 from ...reports.program import title_and_station
@@ -241,7 +241,7 @@ def _change(value: float | None, sense: Sense) -> str:
 
 
 def _because(report: PeriodReport) -> str:
-    return " ".join(report.at_least_because) or "-"
+    return blurs.reasons_cell(report.at_least_because) or "-"
 
 
 def _settled(report: PeriodReport) -> str:
